@@ -1,0 +1,167 @@
+"""Attention over video tokens, and the three decisions that make it exact, positioned and fast.
+
+Every query looks at every key:  out = softmax(q kᵀ / sqrt(d) + bias) v.
+
+* Where a token stands is written into its query and key by rotation (RoPE): the head's channels are split into
+  pairs, some pairs turn with the frame, some with the row, some with the column.
+* A prompt shorter than the text length the model was trained with is followed by zero rows that ARE attended.
+  All of them give the same key and value, so n of them weigh exactly as much as one key with log(n) added to
+  its score: `merged_padding_bias`. 512 rows become a dozen, and nothing changes.
+* Which kernel does the arithmetic is decided in one function, `fused_is_faster`.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+PLAIN_SCORES_AT_MOST = 2**27
+"""Elements of the score matrix beyond which the plain path would cost too much memory (256 MiB in bf16)."""
+
+
+def fused_is_faster(query: Float[Tensor, "b h n d"], key: Float[Tensor, "b h m d"]) -> bool:
+    """The one place where a kernel is chosen: PyTorch's fused attention, or bmm, softmax, bmm.
+
+    Measured on AVX512 without AMX: in bf16 the fused CPU kernel does not reach the bf16 matrix units, and plain
+    attention is 1.2 to 2.6 times as fast, most of all backward; in fp32 the fused kernel wins. GPUs: fused.
+    Depends on shapes, device and dtype only, so `torch.compile` decides it once.
+    """
+    if query.device.type != "cpu" or query.dtype not in (torch.bfloat16, torch.float16):
+        return True
+    return query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2] > PLAIN_SCORES_AT_MOST
+
+
+def attend(
+    query: Float[Tensor, "b h n d"],
+    key: Float[Tensor, "b h m d"],
+    *,
+    value: Float[Tensor, "b h m d"],
+    bias: Float[Tensor, "#b #h #n m"] | None = None,
+    scale: float | None = None,
+) -> Float[Tensor, "b h n d"]:
+    """softmax(query keyᵀ · scale + bias) value, softmax in fp32; `scale` is 1/sqrt(d) unless given.
+
+    `bias` is added to the scores: -inf removes a key, log(n) counts it n times.
+    """
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if fused_is_faster(query, key):
+        mask = None if bias is None else bias.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    return plain_attention(query, key, value=value, bias=bias, scale=scale)
+
+
+def plain_attention(
+    query: Float[Tensor, "b h n d"],
+    key: Float[Tensor, "b h m d"],
+    *,
+    value: Float[Tensor, "b h m d"],
+    bias: Float[Tensor, "#b #h #n m"] | None,
+    scale: float,
+) -> Float[Tensor, "b h n d"]:
+    """Attention as two batched matrix products around a softmax; scores are kept in the dtype of the query."""
+    heads = query.shape[1]
+    query, key, value = (rearrange(x, "b h n d -> (b h) n d") for x in (query * scale, key, value))
+    scores = torch.bmm(query, key.transpose(1, 2))
+    if bias is not None:
+        scores = rearrange(rearrange(scores, "(b h) n m -> b h n m", h=heads) + bias, "b h n m -> (b h) n m")
+    weights = scores.softmax(dim=-1).to(value.dtype)
+    return rearrange(torch.bmm(weights, value), "(b h) n d -> b h n d", h=heads)
+
+
+def merged_padding_bias(mask: Bool[Tensor, "b n"], padded_to: int) -> Float[Tensor, "b 1 1 n+1"]:
+    """Score biases for n text keys and one padding key that stands for all zero rows up to `padded_to`.
+
+    Real keys get 0, keys past a sample's length -inf, and the padding key log(padded_to - length): the exact
+    weight of that many equal keys, and -inf when there are none. Raises ValueError when n exceeds `padded_to`.
+    """
+    if mask.shape[1] > padded_to:
+        raise ValueError(f"{mask.shape[1]} text rows do not fit into padded_to={padded_to}; shorten the text")
+    real = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -math.inf)
+    zeros = (padded_to - mask.sum(dim=1, keepdim=True)).float().log()
+    return rearrange(torch.cat([real, zeros], dim=1), "b n -> b 1 1 n")
+
+
+def rope_axes(head_dim: int) -> tuple[int, int, int]:
+    """How many of a head's channels turn with the frame, the row and the column: Wan's split (44, 42, 42 of 128)."""
+    side = 2 * (head_dim // 6)
+    return head_dim - 2 * side, side, side
+
+
+def rope_angles(
+    size: tuple[int, int, int], head_dim: int, *, first_frame: int = 0, device: torch.device | None = None
+) -> Float[Tensor, "n d/2"]:
+    """By what angle every channel pair of every token turns, for f·h·w tokens in (f, h, w) order.
+
+    Pair i of an axis with d channels turns by position · 10000^(-2i/d). Rotary embedding: Su et al. 2021;
+    frames are counted from `first_frame`, so a later stretch of a video keeps its place.
+    """
+    starts, angles = (first_frame, 0, 0), []
+    for axis, channels in enumerate(rope_axes(head_dim)):
+        pairs = torch.arange(0, channels, 2, dtype=torch.float64, device=device)
+        places = torch.arange(size[axis], dtype=torch.float64, device=device) + starts[axis]
+        along = torch.outer(places, 10000.0 ** (-pairs / max(channels, 1)))
+        shape = [1, 1, 1, along.shape[1]]
+        shape[axis] = size[axis]
+        angles.append(along.view(shape).expand(*size, -1))
+    return rearrange(torch.cat(angles, dim=-1), "f h w p -> (f h w) p")
+
+
+def rope_tables(
+    size: tuple[int, int, int], head_dim: int, *, first_frame: int = 0, device: torch.device | None = None
+) -> Float[Tensor, "2 n d/2"]:
+    """Cosines and sines of `rope_angles`, computed in fp64 and kept in fp32."""
+    angles = rope_angles(size, head_dim, first_frame=first_frame, device=device)
+    return torch.stack([angles.cos(), angles.sin()]).float()
+
+
+def rotate(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n d/2"]) -> Float[Tensor, "b n h d"]:
+    """Turn adjacent channel pairs (x₂ᵢ, x₂ᵢ₊₁) by each token's angles, in fp32; the result has the dtype of x."""
+    cos, sin = rearrange(tables, "two n p -> two n 1 p")
+    left, right = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([left * cos - right * sin, left * sin + right * cos], dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with biases, and an RMS norm over ALL channels of queries and of keys (as Wan).
+
+    `keys_values` is split off, so keys and values of a prompt can be computed once and used at every step.
+    """
+
+    def __init__(self, heads: int, head_dim: int, *, eps: float = 1e-6) -> None:
+        super().__init__()
+        width = heads * head_dim
+        self.heads, self.head_dim = heads, head_dim
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
+        self.query_norm, self.key_norm = nn.RMSNorm(width, eps=eps), nn.RMSNorm(width, eps=eps)
+
+    def queries(
+        self, x: Float[Tensor, "b n c"], *, rope: Float[Tensor, "2 n p"] | None = None
+    ) -> Float[Tensor, "b h n d"]:
+        """Normalised and, where `rope` is given, rotated queries."""
+        return self._heads(self.query_norm(self.query(x)), rope)
+
+    def keys_values(
+        self, x: Float[Tensor, "b m c"], *, rope: Float[Tensor, "2 m p"] | None = None
+    ) -> tuple[Float[Tensor, "b h m d"], Float[Tensor, "b h m d"]]:
+        """Normalised, rotated keys, and values."""
+        return self._heads(self.key_norm(self.key(x)), rope), self._heads(self.value(x), None)
+
+    def _heads(self, x: Tensor, rope: Tensor | None) -> Tensor:
+        x = rearrange(x, "b n (h d) -> b n h d", h=self.heads)
+        return (x if rope is None else rotate(x, rope)).transpose(1, 2)
+
+    def forward(
+        self,
+        query: Float[Tensor, "b h n d"],
+        key: Float[Tensor, "b h m d"],
+        *,
+        value: Float[Tensor, "b h m d"],
+        bias: Float[Tensor, "#b 1 1 m"] | None = None,
+    ) -> Float[Tensor, "b n c"]:
+        """Attend and project back to the width of the model."""
+        return self.out(rearrange(attend(query, key, value=value, bias=bias), "b h n d -> b n (h d)"))
