@@ -1,0 +1,1 @@
+"""Examples -> weights: one loop for every network."""

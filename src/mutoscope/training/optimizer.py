@@ -1,0 +1,295 @@
+"""Muon for the hidden matrices, AdamW for everything else, and the learning rate as a function of the step.
+
+A hidden matrix W is moved by the nearest semi-orthogonal matrix to its momentum M = U S V^T:
+
+    W <- W - lr * sqrt(max(1, rows / cols)) * U V^T
+
+so that every direction the gradient knows is learnt at the same pace, not the loudest first. U V^T comes from five
+Newton-Schulz steps, which are matrix products only. Of the two scalings in use we keep sqrt(max(1, rows / cols)): the
+update then has the same effect on the activations at any width, so the learning rate found on a small network (0.02)
+serves a large one, and it is the convention our own measurements were made with.
+
+What is not a hidden matrix (embeddings, first and last layers, norms, biases, modulation tables) has no such geometry
+and goes to AdamW. Names and shapes decide, see `is_hidden_matrix`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from mutoscope.video import Refusal
+
+__all__ = [
+    "AdamW",
+    "Muon",
+    "Optimizer",
+    "OptimizerSettings",
+    "is_hidden_matrix",
+    "learning_rate_factor",
+    "orthogonalise",
+]
+
+# The quintic p(s) = a s + b s^3 + c s^5 of Jordan et al. 2024: steepest at zero, so five steps lift even singular
+# values near 0.002 into [0.7, 1.2]; it does not converge to 1 exactly, and need not.
+QUINTIC = (3.4445, -4.7750, 2.0315)
+
+# Parts of a parameter's name that keep it with AdamW.
+ADAMW_WORDS = (
+    "embed",
+    "head",
+    "norm",
+    "modulation",
+    "table",
+    "position",
+    "patch",
+    "conv_in",
+    "conv_out",
+    "to_pixels",
+    "from_pixels",
+    "logit",
+    "quant_conv",
+)
+
+# Layers that hold several matrices one above the other: each is made orthogonal on its own.
+STACKED = {"qkv": 3, "kv": 2}
+
+
+class OptimizerSettings(BaseModel):
+    """How weights are moved; learning rates are those of the constant part of the schedule."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    muon_lr: float = Field(
+        0.02, ge=0, description="learning rate of the hidden matrices; 0 gives all to AdamW"
+    )
+    adamw_lr: float = Field(1e-3, ge=0, description="learning rate of everything else")
+    momentum: float = Field(0.95, ge=0, lt=1)
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(
+        0.0, ge=0, description="decoupled, of matrices only: w <- w (1 - lr * weight_decay)"
+    )
+    iterations: int = Field(5, ge=1, le=20, description="Newton-Schulz steps")
+    adamw_words: tuple[str, ...] = Field((), description="further parts of names that go to AdamW")
+
+
+def is_hidden_matrix(name: str, weight: Tensor, *, words: Sequence[str] = ADAMW_WORDS) -> bool:
+    """Whether Muon moves this weight: a matrix or convolution kernel whose name has none of the AdamW words.
+
+    Depthwise kernels `(out, 1, ...)`, and tables stored as `(1, ...)`, are lists of vectors and not matrices.
+    """
+    if weight.ndim < 2 or any(word in name.lower() for word in words):
+        return False
+    return min(weight.shape[0], weight.shape[1]) > 1
+
+
+def orthogonalise(
+    matrices: Float[Tensor, "n rows cols"], *, iterations: int = 5, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "n rows cols"]:
+    """U V^T of each matrix, singular values in about [0.7, 1.2]: Newton-Schulz, Jordan et al. 2024 ("Muon").
+
+    A zero matrix stays zero. The result has the given dtype.
+    """
+    a, b, c = QUINTIC
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices  # the smaller Gram matrix is the cheaper one
+    norm = torch.linalg.vector_norm(x.float(), dim=(1, 2), keepdim=True)
+    x = (x / norm.clamp_min(1e-30)).to(dtype)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x.mT if tall else x
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies it faster than float32 (2.4x on AVX512-BF16), else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type != "cpu":
+        return torch.float32
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.bfloat16 if any(able.get(k) for k in ("avx512_bf16", "amx_bf16", "bf16")) else torch.float32
+
+
+class Muon:
+    """Momentum, made orthogonal: for named weights of two or more dimensions (kernels count as `(out, in * k)`).
+
+    Weights of one shape are moved together, by one batched product. Those without a gradient stay as they are.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], *, settings: OptimizerSettings) -> None:
+        self.weights = dict(weights)
+        self.settings = settings
+        self.momenta = {name: torch.zeros_like(w) for name, w in self.weights.items()}
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        groups: dict[tuple, list[str]] = defaultdict(list)
+        for name, weight in self.weights.items():
+            if weight.grad is not None:
+                groups[(weight.shape, stacked(name, weight), weight.dtype, weight.device)].append(name)
+        for (shape, parts, _, device), names in groups.items():
+            self._move(names, shape=shape, parts=parts, dtype=fast_dtype(device), lr=lr)
+
+    def _move(
+        self, names: list[str], *, shape: torch.Size, parts: int, dtype: torch.dtype, lr: float
+    ) -> None:
+        settings, weights = self.settings, [self.weights[n] for n in names]
+        gradients = [w.grad for w in weights]
+        momenta = [self.momenta[n] for n in names]
+        torch._foreach_lerp_(momenta, gradients, 1 - settings.momentum)
+        ahead = torch._foreach_lerp(gradients, momenta, settings.momentum)  # Nesterov: one step further
+        matrices = rearrange(torch.stack(list(ahead)).flatten(2), "n (p r) c -> (n p) r c", p=parts)
+        scale = math.sqrt(max(1.0, matrices.shape[1] / matrices.shape[2]))
+        updates = orthogonalise(matrices, iterations=settings.iterations, dtype=dtype)
+        updates = rearrange(updates, "(n p) r c -> n (p r) c", p=parts).reshape(len(names), *shape)
+        if settings.weight_decay:
+            torch._foreach_mul_(weights, 1 - lr * settings.weight_decay)
+        torch._foreach_add_(weights, list(updates.to(weights[0].dtype)), alpha=-lr * scale)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {f"muon.{name}": momentum for name, momentum in self.momenta.items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, momentum in self.momenta.items():
+            momentum.copy_(_entry(tensors, f"muon.{name}"))
+
+
+def stacked(name: str, weight: Tensor) -> int:
+    """How many matrices stand one above the other in this weight (3 in `qkv.weight`), else 1."""
+    parts = STACKED.get(next((p.split("_")[-1] for p in name.split(".")[-2:-1]), ""), 1)
+    return parts if weight.shape[0] % parts == 0 else 1
+
+
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019), torch's fused kernel, with its state as a flat mapping of tensors."""
+
+    STATE = ("step", "exp_avg", "exp_avg_sq")
+
+    def __init__(self, weights: Mapping[str, Tensor], *, settings: OptimizerSettings) -> None:
+        self.weights = dict(weights)
+        decayed = [w for w in self.weights.values() if w.ndim > 1]
+        plain = [w for w in self.weights.values() if w.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": settings.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        # One empty group keeps torch content where Muon has everything.
+        groups = [g for g in groups if g["params"]] or [{"params": [], "weight_decay": 0.0}]
+        self.inner = torch.optim.AdamW(
+            groups, lr=settings.adamw_lr, betas=settings.betas, eps=settings.eps, fused=True
+        )
+
+    def step(self, lr: float) -> None:
+        for group in self.inner.param_groups:
+            group["lr"] = lr
+        self.inner.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        state = self.inner.state
+        return {
+            f"adamw.{kind}.{name}": state[w][kind]
+            for name, w in self.weights.items()
+            if w in state
+            for kind in self.STATE
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """A weight that had no gradient so far has no state, and starts without one again."""
+        for name, weight in self.weights.items():
+            if f"adamw.step.{name}" in tensors:
+                # A copy: the fused kernel writes into its state, and the checkpoint's tensors are not ours.
+                self.inner.state[weight] = {
+                    kind: _entry(tensors, f"adamw.{kind}.{name}").to(weight.device, copy=True)
+                    for kind in self.STATE
+                }
+            else:
+                self.inner.state.pop(weight, None)
+
+
+class Optimizer:
+    """Both methods behind one step.
+
+    Args:
+        named_weights: name and weight, as from `module.named_parameters()`; those not trained are left out.
+        settings: see `OptimizerSettings`.
+
+    `step(factor)` moves every weight with its learning rate times `factor`; `tensors()` is the whole state, a flat
+    mapping that safetensors can hold, and `load(tensors)` takes it back.
+    """
+
+    def __init__(self, named_weights: Iterable[tuple[str, Tensor]], *, settings: OptimizerSettings) -> None:
+        self.settings = settings
+        self.weights = {name: w for name, w in named_weights if w.requires_grad}
+        if not self.weights:
+            raise Refusal("nothing to train: no weight has requires_grad; unfreeze at least one module")
+        words = ADAMW_WORDS + settings.adamw_words
+        hidden = [
+            n for n, w in self.weights.items() if settings.muon_lr and is_hidden_matrix(n, w, words=words)
+        ]
+        self.muon = Muon({n: self.weights[n] for n in hidden}, settings=settings)
+        self.adamw = AdamW({n: w for n, w in self.weights.items() if n not in set(hidden)}, settings=settings)
+
+    def step(self, factor: float = 1.0) -> None:
+        self.muon.step(self.settings.muon_lr * factor)
+        self.adamw.step(self.settings.adamw_lr * factor)
+
+    def zero_grad(self) -> None:
+        for weight in self.weights.values():
+            weight.grad = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.muon.tensors() | self.adamw.tensors()
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        self.muon.load(tensors)
+        self.adamw.load(tensors)
+
+    def __repr__(self) -> str:
+        def count(weights: dict[str, Tensor]) -> str:
+            return f"{len(weights)} weights, {sum(w.numel() for w in weights.values()) / 1e6:.2f} M"
+
+        return f"Optimizer(Muon: {count(self.muon.weights)}; AdamW: {count(self.adamw.weights)})"
+
+
+def learning_rate_factor(
+    step: int,
+    *,
+    steps: int | None,
+    warmup_steps: int = 0,
+    decay_share: float = 0.0,
+    decay: Literal["linear", "sqrt"] = "linear",
+) -> float:
+    """The learning rate's factor in (0, 1] at a step counted from 0: warm-up, constant, final decay.
+
+    Args:
+        steps: of the whole run; None while not known, then there is no decay yet.
+        warmup_steps: the factor rises linearly over these, from 1 / warmup_steps.
+        decay_share: the last share of the steps in [0, 1], over which it falls towards 0.
+        decay: "linear", or "sqrt" for 1 - sqrt(progress), which falls faster at first (Haegele et al. 2024).
+    """
+    factor = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    length = (steps or 0) * decay_share
+    if not steps or not length:
+        return factor
+    progress = min(1.0, max(0.0, (step - (steps - length)) / length))
+    return factor * (1 - (math.sqrt(progress) if decay == "sqrt" else progress))
+
+
+def _entry(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise Refusal(
+            f"the checkpoint has no optimizer state {name!r}: it was written by another network or optimizer; "
+            "start a new run folder with init_from"
+        )
+    return tensors[name]
