@@ -2,7 +2,8 @@
 
 Every query looks at every key:  out = softmax(q kᵀ / sqrt(d) + bias) v.
 
-* Where a token stands is written into its query and key by rotation (RoPE): the head's channels are split into
+* Where a token stands is written into its query and key by rotation (RoPE): the head's channels are split
+  into
   pairs, some pairs turn with the frame, some with the row, some with the column.
 * A prompt shorter than the text length the model was trained with is followed by zero rows that ARE attended.
   All of them give the same key and value, so n of them weigh exactly as much as one key with log(n) added to
@@ -25,9 +26,9 @@ PLAIN_SCORES_AT_MOST = 2**27
 def fused_is_faster(query: Float[Tensor, "b h n d"], key: Float[Tensor, "b h m d"]) -> bool:
     """The one place where a kernel is chosen: PyTorch's fused attention, or bmm, softmax, bmm.
 
-    Measured on AVX512 without AMX: in bf16 the fused CPU kernel does not reach the bf16 matrix units, and plain
-    attention is 1.2 to 2.6 times as fast, most of all backward; in fp32 the fused kernel wins. GPUs: fused.
-    Depends on shapes, device and dtype only, so `torch.compile` decides it once.
+    Measured on AVX512 without AMX: in bf16 the fused CPU kernel does not reach the bf16 matrix units, and
+    plain attention is 1.2 to 2.6 times as fast, most of all backward; in fp32 the fused kernel wins. GPUs:
+    fused. Depends on shapes, device and dtype only, so `torch.compile` decides it once.
     """
     if query.device.type != "cpu" or query.dtype not in (torch.bfloat16, torch.float16):
         return True
@@ -61,7 +62,8 @@ def plain_attention(
     bias: Float[Tensor, "#b #h #n m"] | None,
     scale: float,
 ) -> Float[Tensor, "b h n d"]:
-    """Attention as two batched matrix products around a softmax; scores are kept in the dtype of the query."""
+    """Attention as two batched matrix products around a softmax; scores are kept in the dtype of the
+    query."""
     heads = query.shape[1]
     query, key, value = (rearrange(x, "b h n d -> (b h) n d") for x in (query * scale, key, value))
     scores = torch.bmm(query, key.transpose(1, 2))
@@ -75,7 +77,8 @@ def merged_padding_bias(mask: Bool[Tensor, "b n"], padded_to: int) -> Float[Tens
     """Score biases for n text keys and one padding key that stands for all zero rows up to `padded_to`.
 
     Real keys get 0, keys past a sample's length -inf, and the padding key log(padded_to - length): the exact
-    weight of that many equal keys, and -inf when there are none. Raises ValueError when n exceeds `padded_to`.
+    weight of that many equal keys, and -inf when there are none. Raises ValueError when n exceeds
+    `padded_to`.
     """
     if mask.shape[1] > padded_to:
         raise ValueError(f"{mask.shape[1]} text rows do not fit into padded_to={padded_to}; shorten the text")
@@ -85,7 +88,8 @@ def merged_padding_bias(mask: Bool[Tensor, "b n"], padded_to: int) -> Float[Tens
 
 
 def rope_axes(head_dim: int) -> tuple[int, int, int]:
-    """How many of a head's channels turn with the frame, the row and the column: Wan's split (44, 42, 42 of 128)."""
+    """How many of a head's channels turn with the frame, the row and the column: Wan's split (44, 42, 42 of
+    128)."""
     side = 2 * (head_dim // 6)
     return head_dim - 2 * side, side, side
 
@@ -118,7 +122,8 @@ def rope_tables(
 
 
 def rotate(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n d/2"]) -> Float[Tensor, "b n h d"]:
-    """Turn adjacent channel pairs (x₂ᵢ, x₂ᵢ₊₁) by each token's angles, in fp32; the result has the dtype of x."""
+    """Turn adjacent channel pairs (x₂ᵢ, x₂ᵢ₊₁) by each token's angles, in fp32; the result has the dtype of
+    x."""
     cos, sin = rearrange(tables, "two n p -> two n 1 p")
     left, right = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([left * cos - right * sin, left * sin + right * cos], dim=-1)

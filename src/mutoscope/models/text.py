@@ -1,11 +1,11 @@
 """Words as rows: token ids become vectors that know their sentence.
 
-An encoder in the layout of umT5 (Chung et al. 2023): blocks of attention and a gated feed-forward network, each
-x + f(rms(x)), without biases. Attention scores are not scaled; order enters only through a bias that every layer
-learns for the distance between two tokens, in buckets that grow logarithmically.
+An encoder in the layout of umT5 (Chung et al. 2023): blocks of attention and a gated feed-forward network,
+each x + f(rms(x)), without biases. Attention scores are not scaled; order enters only through a bias that
+every layer learns for the distance between two tokens, in buckets that grow logarithmically.
 
-Rows past the end of a caption are zero. The transformer attends zero rows up to `Text.padded_to`, as the public
-pipelines do, so what that number is belongs to the text and travels with it.
+Rows past the end of a caption are zero. The transformer attends zero rows up to `Text.padded_to`, as the
+public pipelines do, so what that number is belongs to the text and travels with it.
 """
 
 import math
@@ -37,7 +37,8 @@ class Text:
 
 
 class TextEncoderConfig(BaseModel):
-    """The shape of a text encoder; `width` is the dimension of its rows and must equal the transformer's text_dim."""
+    """The shape of a text encoder; `width` is the dimension of its rows and must equal the transformer's
+    text_dim."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +78,9 @@ class TextEncoder(nn.Module):
     def _buckets(self, ids: Tensor) -> Int[Tensor, "n n"]:
         places = torch.arange(ids.shape[1], device=ids.device)
         return distance_buckets(
-            places[None, :] - places[:, None], buckets=self.config.buckets, max_distance=self.config.max_distance
+            places[None, :] - places[:, None],
+            buckets=self.config.buckets,
+            max_distance=self.config.max_distance,
         )
 
 
@@ -113,7 +116,8 @@ class TextBlock(nn.Module):
 
     def _attention(self, x: Tensor, buckets: Tensor, padding: Tensor) -> Tensor:
         query, key, value = (
-            rearrange(linear(x), "b n (h d) -> b h n d", h=self.heads) for linear in (self.query, self.key, self.value)
+            rearrange(linear(x), "b n (h d) -> b h n d", h=self.heads)
+            for linear in (self.query, self.key, self.value)
         )
         bias = rearrange(self.distance(buckets), "n m h -> 1 h n m") + padding
         mixed = attend(query, key, value=value, bias=bias, scale=1.0)
@@ -123,8 +127,8 @@ class TextBlock(nn.Module):
 def distance_buckets(distance: Int[Tensor, "n m"], *, buckets: int, max_distance: int) -> Int[Tensor, "n m"]:
     """Sort signed distances (key minus query) into `buckets`: T5's relative positions, both directions.
 
-    Half of the buckets are for keys to the right. Of each half, the first half holds one distance each and the rest
-    grow logarithmically; `max_distance` and beyond share the last.
+    Half of the buckets are for keys to the right. Of each half, the first half holds one distance each and
+    the rest grow logarithmically; `max_distance` and beyond share the last.
     """
     half = buckets // 2
     exact = half // 2

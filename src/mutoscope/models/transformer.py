@@ -6,9 +6,10 @@
             x += gate · ffn(norm(x) · (1 + scale) + shift)
     flow   = linear(norm(x) · (1 + scale) + shift), put back as patches
 
-Shift, scale and gate come from the diffusion time. A time may belong to a whole sample or to each frame; it is never
-computed per token. What depends on the prompt alone (keys and values of the words) can be computed once:
-`Transformer.remember`. Weights fit `WanTransformer3DModel` of diffusers, see `checkpoints/wan_transformer.py`.
+Shift, scale and gate come from the diffusion time. A time may belong to a whole sample or to each frame; it
+is never computed per token. What depends on the prompt alone (keys and values of the words) can be computed
+once: `Transformer.remember`. Weights fit `WanTransformer3DModel` of diffusers, see
+`checkpoints/wan_transformer.py`.
 """
 
 import math
@@ -69,7 +70,9 @@ class Transformer(nn.Module):
         self.patches = Patches(config)
         self.time = TimeEmbedding(config.freq_dim, config.width)
         self.text = nn.Sequential(
-            nn.Linear(config.text_dim, config.width), nn.GELU(approximate="tanh"), nn.Linear(config.width, config.width)
+            nn.Linear(config.text_dim, config.width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(config.width, config.width),
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.modulation = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
@@ -78,7 +81,8 @@ class Transformer(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Wan's start: Xavier matrices, zero biases, N(0, 0.02) in the time and text networks, a head of zeros."""
+        """Wan's start: Xavier matrices, zero biases, N(0, 0.02) in the time and text networks, a head of
+        zeros."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -110,7 +114,8 @@ class Transformer(nn.Module):
 
         Args:
             noisy: latents; f, h, w multiples of the patch size.
-            t: times in [0, 1], 0 clean and 1 noise: "b 1", one for each sample, or "b f", one for each frame. Frames
+            t: times in [0, 1], 0 clean and 1 noise: "b 1", one for each sample, or "b f", one for each frame.
+            Frames
                 inside one patch share a time (the first one's is taken).
             text: the words, or what `remember` made of them.
             first_frame: where the first latent frame stands in the whole video, in patches.
@@ -138,13 +143,18 @@ class Transformer(nn.Module):
         if f % p or h % q or w % r:
             raise ValueError(f"latents of {f}x{h}x{w} do not divide into patches of {p}x{q}x{r}")
         if t.ndim != 2 or t.shape[1] not in (1, f):
-            raise ValueError(f"times have shape {tuple(t.shape)}; needed is (batch, 1) or (batch, frames={f})")
+            raise ValueError(
+                f"times have shape {tuple(t.shape)}; needed is (batch, 1) or (batch, frames={f})"
+            )
         if max(first_frame + f // p, h // q, w // r) > self.config.rope_max:
-            raise ValueError(f"positions go up to rope_max={self.config.rope_max}; {f}x{h}x{w} latents need more")
+            raise ValueError(
+                f"positions go up to rope_max={self.config.rope_max}; {f}x{h}x{w} latents need more"
+            )
         return f // p, h // q, w // r
 
     def lower_precision(self, dtype: torch.dtype = torch.bfloat16) -> "Transformer":
-        """Cast the weights in place, except those that public code keeps in fp32 (time network, modulation, norms)."""
+        """Cast the weights in place, except those that public code keeps in fp32 (time network, modulation,
+        norms)."""
         keep = {id(p) for p in self.time.parameters()} - {id(p) for p in self.time.project.parameters()}
         keep |= {id(p) for block in self.blocks for p in block.cross_norm.parameters()}
         for name, parameter in self.named_parameters():
@@ -154,7 +164,8 @@ class Transformer(nn.Module):
 
 
 class Patches(nn.Module):
-    """Latents to tokens and back. The weight has the shape of the convolution it is, but is used as a matrix."""
+    """Latents to tokens and back. The weight has the shape of the convolution it is, but is used as a
+    matrix."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -169,9 +180,7 @@ class Patches(nn.Module):
         pixels = rearrange(latents, "b c (f p) (h q) (w r) -> b (f h w) (c p q r)", p=p, q=q, r=r)
         return F.linear(pixels.to(self.weight.dtype), self.weight.flatten(1), self.bias)
 
-    def back(
-        self, tokens: Float[Tensor, "b n d"], size: tuple[int, int, int]
-    ) -> Float[Tensor, "b c f h w"]:
+    def back(self, tokens: Float[Tensor, "b n d"], size: tuple[int, int, int]) -> Float[Tensor, "b c f h w"]:
         """Each token's numbers, channel fastest, back to where its patch was."""
         (f, h, w), (p, q, r) = size, self.size
         pattern = "b (f h w) (p q r c) -> b c (f p) (h q) (w r)"
@@ -179,7 +188,8 @@ class Patches(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Diffusion time as a sinusoid of 1000·t through a small network, in fp32 whatever the rest is computed in."""
+    """Diffusion time as a sinusoid of 1000·t through a small network, in fp32 whatever the rest is computed
+    in."""
 
     def __init__(self, freq_dim: int, width: int) -> None:
         super().__init__()
@@ -193,7 +203,8 @@ class TimeEmbedding(nn.Module):
             return self.second(F.silu(self.first(waves)))
 
     def modulation(self, time: Float[Tensor, "b f c"]) -> Float[Tensor, "b f 6 c"]:
-        """Shift, scale and gate for attention, then for the feed-forward network; every block adds its own table."""
+        """Shift, scale and gate for attention, then for the feed-forward network; every block adds its own
+        table."""
         with torch.autocast(time.device.type, enabled=False):
             six = self.project(F.silu(time.to(self.project.weight.dtype)))
         return rearrange(six, "b f (six c) -> b f six c", six=6).float()
