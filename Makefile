@@ -25,7 +25,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
+PIP    := $(BIN)/python -m pip install --quiet --quiet --no-input --disable-pip-version-check
 TORCH  := $(shell grep '^torch==' constraints.txt)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --strict-skips
 

@@ -34,7 +34,7 @@ HIDDEN = {
 }
 HARMLESS = {
     "test_harmless": "import pytest\ndef test_it():\n    pytest.skip('needs an accelerator')\n",
-    "test_xfail": "import pytest\n@pytest.mark.oracle\n@pytest.mark.xfail\ndef test_it():\n    assert False\n",
+    "test_xfail": "import pytest\n@pytest.mark.oracle\n@pytest.mark.xfail\ndef test_it(): assert False\n",
 }
 
 

@@ -91,10 +91,9 @@ def imported(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def says(call: ast.Call, keyword: str, value: object) -> bool:
-    return any(
-        k.arg == keyword and isinstance(k.value, ast.Constant) and k.value.value is value
-        for k in call.keywords
-    )
+    """Whether the call passes `keyword=value`, written out."""
+    given = (k.value for k in call.keywords if k.arg == keyword)
+    return any(isinstance(argument, ast.Constant) and argument.value is value for argument in given)
 
 
 def read_file(report: Report, path: Path, root: Path) -> None:
