@@ -23,7 +23,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Refusal", "Video"]
+__all__ = ["Refusal", "Video", "resize"]
 
 
 class Refusal(ValueError):
@@ -124,10 +124,7 @@ class Video:
             raise Refusal(f"{width}x{height} is no size in pixels; width and height start at 1")
         if (width, height) == self.size:
             return self
-        channels_first = rearrange(self.frames, "f h w c -> f c h w").float()
-        smooth = functional.interpolate(channels_first, (height, width), mode="bicubic", antialias=True)
-        levels = smooth.clamp(0, 255).round().to(torch.uint8)
-        return replace(self, frames=rearrange(levels, "f c h w -> f h w c").contiguous())
+        return replace(self, frames=resize(self.frames, width=width, height=height))
 
     def save(self, path: str | Path) -> Path:
         """Writes the video, notes included, in the format of the path's ending, and gives the path back.
@@ -143,11 +140,23 @@ class Video:
         return write_video(self, path)
 
 
+def resize(frames: UInt8[Tensor, "f h w 3"], *, width: int, height: int) -> UInt8[Tensor, "f height width 3"]:
+    """8-bit frames at another size: bicubic, anti-aliased, so that shrinking leaves no moire; works frame by frame."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    resized = frames.new_empty(frames.shape[0], height, width, 3)
+    for index, picture in enumerate(frames):  # one at a time: a float copy of a whole long video would be large
+        channels_first = rearrange(picture, "h w c -> 1 c h w").float()
+        smooth = functional.interpolate(channels_first, (height, width), mode="bicubic", antialias=True)
+        resized[index] = rearrange(smooth.clamp(0, 255).round().to(torch.uint8), "1 c h w -> h w c")
+    return resized
+
+
 def _check_frames(frames: object) -> None:
     if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
-        raise Refusal(f"{_described(frames)} is no picture data; a video holds a uint8 tensor (Video.from_tensor takes floats)")
+        raise Refusal(f"{_described(frames)} is no picture data; a video holds uint8 (Video.from_tensor takes floats)")
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise Refusal(f"{_described(frames)} has no shape of a video, which is (frames, height, width, 3) with none of them 0")
+        raise Refusal(f"{_described(frames)} is no video, whose shape is (frames, height, width, 3), each at least 1")
 
 
 def _described(thing: object) -> str:
