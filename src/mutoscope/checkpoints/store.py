@@ -3,12 +3,12 @@
 A checkpoint is a folder, written aside and moved into place by one rename when all of it is on the disk:
 
     step-00001234/
-      tensors.safetensors    every tensor by name: weights.<module>.<name>, average.<module>.<name>, optimizer.<name>
+      tensors.safetensors    weights.<module>.<name>, average.<module>.<name>, optimizer.<name>
       facts.json             numbers and settings
       COMPLETE               sizes and SHA-256 of the two, written last
 
-A reader trusts only folders whose COMPLETE agrees with what is there, and takes the newest of them, so a torn or
-bit-rotten one costs the steps since the one before and not the run. Nothing here unpickles.
+A reader trusts only folders whose COMPLETE agrees with what is there, and takes the newest of them, so a torn
+or bit-rotten one costs the steps since the one before and not the run. Nothing here unpickles.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Checkpoint:
     facts: dict[str, Any]
 
     def tensors(self, prefix: str = "") -> dict[str, Tensor]:
-        """The tensors whose names begin with `prefix`, named without it; only these are read from the disk."""
+        """The tensors whose names begin with `prefix`, named without it; only these are read."""
         with safe_open(self.path / TENSORS, framework="pt") as file:
             return {n.removeprefix(prefix): file.get_tensor(n) for n in file.keys() if n.startswith(prefix)}
 
@@ -144,8 +144,8 @@ def _own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _move_into_place(writing: Path, final: Path) -> Path:
-    # A folder cannot be renamed onto a full one. The old one keeps a name that `latest` still reads, so that a kill
-    # between the two renames loses nothing.
+    # A folder cannot be renamed onto a full one. The old one keeps a name that `latest` still reads, so
+    # that a kill between the two renames loses nothing.
     old = final.with_name(final.name + REPLACED)
     if final.exists():
         shutil.rmtree(old, ignore_errors=True)

@@ -3,9 +3,10 @@
     for progress in train(task, settings, run_folder):
         print(progress)
 
-A task is its modules and `loss(step, generator)`. Everything random comes from (seed, step) alone, and the position in
-the data is the step, so a checkpoint needs no random state and a resumed run is the unbroken run, bit for bit. To resume
-is to call again; to stop is to stop iterating: the loop then writes a checkpoint, as it does on Ctrl-C and SIGTERM.
+A task is its modules and `loss(step, generator)`. Everything random comes from (seed, step) alone, and the
+position in the data is the step, so a checkpoint needs no random state and a resumed run is the unbroken run,
+bit for bit. To resume is to call again; to stop is to stop iterating: the loop then writes a checkpoint, as
+it does on Ctrl-C and SIGTERM.
 
     run folder:  settings.json · metrics.jsonl · checkpoints/step-00001234/
 """
@@ -15,134 +16,28 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from mutoscope.checkpoints import store
 from mutoscope.training.ema import Ema
-from mutoscope.training.optimizer import Optimizer, OptimizerSettings, learning_rate_factor
+from mutoscope.training.optimizer import Optimizer, learning_rate_factor
 from mutoscope.training.run_folder import Metrics, RunFolder, Signals
+from mutoscope.training.settings import BOOKKEEPING, Event, Progress, Task, TrainSettings
 from mutoscope.video import Refusal
 
-__all__ = ["Diverged", "Progress", "Task", "TrainSettings", "seed_of", "train"]
+__all__ = ["Diverged", "Progress", "Task", "TrainSettings", "seed_of", "start_from", "train"]
 
-# Settings that change how a run is kept but not what it computes; these may differ at resume.
-BOOKKEEPING = ("checkpoint_steps", "checkpoint_seconds", "keep", "log_steps", "patience")
-
-
-class Task(Protocol):
-    """What is trained.
-
-    It may also have `batch`, the samples in one call of `loss` (for the rates; 1 if absent), and `settings`, a mapping
-    or pydantic model that is stored with the run and compared at resume.
-    """
-
-    @property
-    def modules(self) -> Mapping[str, nn.Module]:
-        """The trained modules by name; names become those of the checkpoint (no dots)."""
-        ...
-
-    def loss(self, step: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """Scalars to log, among them "loss", which is minimised.
-
-        All that is random must come from `generator` (on the device of the first weight, seeded by seed and step) and
-        from `step`. With gradient accumulation `step` counts the calls: optimizer step * accumulate + part.
-        """
-        ...
-
-
-class TrainSettings(BaseModel):
-    """How long, how fast and how carefully to train; exactly one of `steps` and `minutes`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int | None = Field(None, ge=1, description="optimizer steps")
-    minutes: float | None = Field(
-        None, gt=0, description="time budget; becomes a number of steps once the rate is known"
-    )
-    seed: int = 0
-    optimizer: OptimizerSettings = OptimizerSettings()
-    warmup_steps: int = Field(50, ge=0)
-    decay_share: float = Field(
-        0.25, ge=0, le=1, description="last share of the steps, over which the rate falls to 0"
-    )
-    decay: Literal["linear", "sqrt"] = "linear"
-    accumulate: int = Field(1, ge=1, description="calls of the loss for one optimizer step")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 keeps no average")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16 runs the loss under autocast"
-    )
-    init_from: str | None = Field(
-        None, description="run folder (or checkpoint) whose averaged weights are the start"
-    )
-    settle_steps: int = Field(
-        3, ge=0, description="first steps left out when the rate is measured: compilation"
-    )
-    measure_steps: int = Field(10, ge=1, description="steps over which the rate is measured, once")
-    checkpoint_steps: int = Field(1000, ge=1)
-    checkpoint_seconds: float = Field(300.0, gt=0)
-    keep: int = Field(2, ge=2, description="checkpoints kept")
-    log_steps: int = Field(1, ge=1, description="a line in metrics.jsonl every so many steps")
-    patience: int = Field(
-        5, ge=1, description="steps in a row without a finite loss and gradient before giving up"
-    )
-
-    @model_validator(mode="after")
-    def _one_length(self) -> TrainSettings:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("give exactly one of steps and minutes")
-        return self
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where the run stands after a step.
-
-    Args:
-        step: optimizer steps done, 1 after the first.
-        steps: of the whole run; None until the rate of a time budget is measured.
-        losses: what the task returned, as numbers; the mean over accumulated parts.
-        rate: optimizer steps per second, lately.
-        samples_rate: samples per second, lately.
-        eta: seconds left; None while `steps` is.
-        lr: learning rate of the hidden matrices (of AdamW where those have none).
-        grad_norm: of the whole gradient, before clipping.
-        elapsed: seconds spent on this run, earlier calls included.
-        event: "step"; "skipped" (loss or gradient not finite, nothing moved); "saved" (a checkpoint was written);
-            "stopped" (by a signal, saved); "finished" (saved).
-        ema: the average; `with progress.ema.weights(): ...` evaluates with it. None if switched off.
-    """
-
-    step: int
-    steps: int | None
-    losses: dict[str, float]
-    rate: float
-    samples_rate: float
-    eta: float | None
-    lr: float
-    grad_norm: float
-    elapsed: float
-    event: Literal["step", "skipped", "saved", "stopped", "finished"] = "step"
-    ema: Ema | None = field(default=None, repr=False, compare=False)
-
-    def __str__(self) -> str:
-        losses = "  ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
-        left = "measuring the rate" if self.eta is None else f"{self.eta:.0f} s left"
-        return (
-            f"step {self.step}/{self.steps or '?'}  {losses}  {self.samples_rate:.3g} samples/s  "
-            f"gradient {self.grad_norm:.3g}  {left}" + (f"  [{self.event}]" if self.event != "step" else "")
-        )
+T = TypeVar("T")
 
 
 class Diverged(RuntimeError):
-    """Too many steps in a row without a finite loss and gradient; the last checkpoint is good. Exit code 3."""
+    """Too many steps in a row without a finite loss and gradient; the last checkpoint is good."""
 
     exit_code = 3
 
@@ -159,22 +54,28 @@ def train(task: Task, settings: TrainSettings, run_folder: Path | str) -> Iterat
     with RunFolder(Path(run_folder)) as folder, Signals() as signals:
         run = _Run(task, settings, folder)
         run.resume()
-        if run.finished:
-            yield run.progress("finished")
         try:
-            while not run.finished:
-                event = run.advance()
-                if signals.caught or run.finished or run.due():
-                    run.save()
-                    event = "stopped" if signals.caught else "finished" if run.finished else "saved"
-                yield run.progress(event)
-                if signals.caught:
-                    return run.save()
+            yield from _steps(run, signals)
         except (GeneratorExit, KeyboardInterrupt):
-            # The caller stopped between two steps, so the state is whole.
+            # Where the caller stopped between two steps the state is whole.
             if run.between_steps:
                 run.save()
             raise
+
+
+def _steps(run: _Run, signals: Signals) -> Iterator[Progress]:
+    if run.finished:
+        yield run.progress("finished")
+    while not run.finished and not signals.caught:
+        event = run.advance()
+        if run.finished or run.due():
+            run.save()
+            event = "finished" if run.finished else "saved"
+        if run.finished or not signals.caught:
+            yield run.progress(event)
+    if signals.caught and not run.finished:
+        run.save()  # before the caller has its turn: a preempted machine may not wait for it
+        yield run.progress("stopped")
 
 
 class _Run:
@@ -183,50 +84,53 @@ class _Run:
     def __init__(self, task: Task, settings: TrainSettings, folder: RunFolder) -> None:
         self.task, self.settings, self.folder = task, settings, folder
         self.modules = dict(task.modules)
-        named = [
-            (f"{m}.{n}", p)
-            for m, module in self.modules.items()
-            for n, p in _named(module.named_parameters())
-        ]
-        self.optimizer = Optimizer(named, settings=settings.optimizer)
+        self.optimizer = Optimizer(
+            _named_weights(self.modules), settings=settings.optimizer, tables=_tables(self.modules)
+        )
         self.trained = list(self.optimizer.weights.values())
         self.device = self.trained[0].device
         self.ema = Ema(self.optimizer.weights.items(), decay=settings.ema) if settings.ema else None
-        self.plan = folder.agree(_comparable(task, settings), bookkeeping=BOOKKEEPING, steps=settings.steps)
         self.metrics = Metrics(folder.path / "metrics.jsonl")
         self.step, self.bad, self.skipped, self.elapsed = 0, 0, 0, 0.0
         self.losses: dict[str, float] = {}
-        self.grad_norm, self.seconds = math.nan, math.nan
+        self.grad_norm, self.seconds, self.lr = math.nan, math.nan, math.nan
         self.between_steps, self.saved_step = True, -1
-        self.settled_at = self.saved_at = self.clock = time.monotonic()
 
     @property
     def finished(self) -> bool:
         return self.plan.steps is not None and self.step >= self.plan.steps
 
     def resume(self) -> None:
-        """Take up the newest checkpoint, or start from the weights of another run, or from what the modules hold."""
+        """Take up the newest checkpoint, or start from another run's weights, or from the modules' own."""
         found = store.latest(self.folder.checkpoints)
+        self.plan = self.folder.agree(
+            _comparable(self.task, self.settings),
+            ignored=BOOKKEEPING,
+            steps=self.settings.steps,
+            begun=found is not None,
+        )
         if found is not None:
             self._load(found)
+            self.saved_step = self.step
         elif self.settings.init_from:
             start_from(self.modules, self.settings.init_from)
             if self.ema:
                 self.ema = Ema(self.optimizer.weights.items(), decay=self.settings.ema)
         self.metrics.truncate(self.step)
-        self.saved_step = self.step if found else -1
+        self.begun_at = self.settled_step = self.step
         self.settled_at = self.saved_at = self.clock = time.monotonic()
 
-    def advance(self) -> Literal["step", "skipped"]:
+    def advance(self) -> Event:
         """One optimizer step, or none if the loss or the gradient is not finite."""
         self.between_steps, begun = False, time.monotonic()
         for module in self.modules.values():
             module.train()  # the caller may have looked at it in eval mode
-        self.losses = self._accumulate_gradient()
-        self.grad_norm = float(nn.utils.clip_grad_norm_(self.trained, self.settings.clip))
+        self._find_gradient()
+        factor = self._lr_factor()
+        self.lr = factor * (self.settings.optimizer.muon_lr or self.settings.optimizer.adamw_lr)
         whole = math.isfinite(self.losses["loss"]) and math.isfinite(self.grad_norm)
         if whole:
-            self.optimizer.step(self._lr_factor())
+            self.optimizer.step(factor)
             if self.ema:
                 self.ema.update()
         self.optimizer.zero_grad()
@@ -240,25 +144,29 @@ class _Run:
             self._give_up()
         return "step" if whole else "skipped"
 
-    def _accumulate_gradient(self) -> dict[str, float]:
+    def _find_gradient(self) -> None:
+        """Losses, gradients and their norm: the mean over the accumulated parts."""
         parts = self.settings.accumulate
-        sums: dict[str, Tensor] = {}
+        means: dict[str, Tensor] = {}
         for part in range(parts):
-            call = self.step * parts + part
-            seed = seed_of(self.settings.seed, call)
-            torch.manual_seed(seed)  # dropout draws from the global generator
-            generator = torch.Generator(self.device).manual_seed(seed)
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
-            ):
-                losses = self.task.loss(call, generator)
+            losses = self._losses(self.step * parts + part)
             (losses["loss"] / parts).backward()
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0) + value.detach().float() / parts
-        return {name: float(value) for name, value in sums.items()}
+                share = value.detach().float() / parts
+                means[name] = means[name] + share if name in means else share
+        norm = nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
+        *values, self.grad_norm = torch.stack([*means.values(), norm.float()]).tolist()  # one wait for a GPU
+        self.losses = dict(zip(means, values, strict=True))
+
+    def _losses(self, call: int) -> Mapping[str, Tensor]:
+        seed = seed_of(self.settings.seed, call)
+        torch.manual_seed(seed)  # dropout draws from the global generator
+        generator = torch.Generator(self.device).manual_seed(seed)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+            return self.task.loss(call, generator)
 
     def _lr_factor(self) -> float:
-        # While the rate was being measured the length was not known; a repeat of those steps must not know it either.
+        # While the rate was measured the length was not known: a repetition must not know it either.
         known = self.plan.steps if self.step >= self.plan.measured else None
         return learning_rate_factor(
             self.step,
@@ -269,68 +177,55 @@ class _Run:
         )
 
     def _keep_time(self, begun: float) -> None:
-        """Rates, the elapsed time, and at its moment the number of steps that fits the budget."""
         now = time.monotonic()
         took = now - begun
-        self.seconds = took if math.isnan(self.seconds) or self.step <= 3 else 0.9 * self.seconds + 0.1 * took
+        # The first step compiles and warms caches; it would weigh on the mean for long.
+        young = math.isnan(self.seconds) or self.step - self.begun_at <= 3
+        self.seconds = took if young else 0.9 * self.seconds + 0.1 * took
         self.elapsed, self.clock = self.elapsed + now - self.clock, now
-        minutes, settle, measure = (
-            self.settings.minutes,
-            self.settings.settle_steps,
-            self.settings.measure_steps,
-        )
-        if minutes is None or self.plan.steps is not None:
-            return
-        if self.step <= settle:
+        if self.plan.steps is None:
+            self._measure(now)
+
+    def _measure(self, now: float) -> None:
+        """After some steps, turn the time budget into a number of steps, once for the whole run."""
+        done = self.step - self.begun_at
+        if done <= self.settings.settle_steps:
             self.settled_at, self.settled_step = now, self.step
-        elif self.step >= settle + measure:
-            each = (now - self.settled_at) / (self.step - getattr(self, "settled_step", 0))
-            left = max(0.0, minutes * 60 - self.elapsed)
+        elif done >= self.settings.settle_steps + self.settings.measure_steps:
+            each = (now - self.settled_at) / (self.step - self.settled_step)
+            left = max(0.0, (self.settings.minutes or 0) * 60 - self.elapsed)
             self.plan = self.folder.fix_steps(self.step + int(left / each), measured=self.step)
 
     def _log(self, *, skipped: bool) -> None:
         if skipped or self.step % self.settings.log_steps == 0 or self.finished:
-            self.metrics.write(
-                {
-                    "step": self.step,
-                    **self.losses,
-                    "grad_norm": self.grad_norm,
-                    "lr": self.lr,
-                    "seconds": round(self.elapsed, 3),
-                    "skipped": skipped,
-                }
-            )
+            numbers = {**self.losses, "grad_norm": self.grad_norm, "lr": self.lr, "seconds": self.elapsed}
+            self.metrics.write({"step": self.step, **_finite(numbers), "skipped": skipped})
 
     def _give_up(self) -> None:
         self.metrics.flush()
         raise Diverged(
-            f"loss or gradient not finite {self.bad} steps in a row, up to step {self.step} (loss {self.losses['loss']}, "
-            f"gradient norm {self.grad_norm}); the checkpoints in {self.folder.checkpoints} are good. Lower "
-            "optimizer.muon_lr and adamw_lr, or use precision float32, in a new run folder with init_from this one"
+            f"loss or gradient not finite {self.bad} steps in a row, up to step {self.step} (loss "
+            f"{self.losses['loss']}, gradient norm {self.grad_norm}); the checkpoints in "
+            f"{self.folder.checkpoints} are good. Take a new run folder with init_from={self.folder.path} "
+            "and smaller optimizer.muon_lr and optimizer.adamw_lr, or precision float32"
         )
-
-    @property
-    def lr(self) -> float:
-        rate = self.settings.optimizer.muon_lr or self.settings.optimizer.adamw_lr
-        return rate * self._lr_factor()
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""
         late = time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds
         return late or self.step % self.settings.checkpoint_steps == 0
 
-    def progress(self, event: Literal["step", "skipped", "saved", "stopped", "finished"]) -> Progress:
+    def progress(self, event: Event) -> Progress:
         rate = 1 / self.seconds if self.seconds > 0 else math.nan
         samples = getattr(self.task, "batch", 1) * self.settings.accumulate
-        steps = self.plan.steps
-        eta = None if steps is None else (steps - self.step) * self.seconds if self.step < steps else 0.0
+        left = None if self.plan.steps is None else self.plan.steps - self.step
         return Progress(
             step=self.step,
-            steps=steps,
+            steps=self.plan.steps,
             losses=dict(self.losses),
             rate=rate,
             samples_rate=rate * samples,
-            eta=eta,
+            eta=left * self.seconds if left else left,
             lr=self.lr,
             grad_norm=self.grad_norm,
             elapsed=self.elapsed,
@@ -343,15 +238,17 @@ class _Run:
         if self.saved_step == self.step:
             return
         self.metrics.flush()
-        facts = {
-            "step": self.step,
-            "bad": self.bad,
-            "skipped": self.skipped,
-            "elapsed": self.elapsed,
-            "updates": self.ema.updates if self.ema else 0,
+        numbers = {
             "grad_norm": self.grad_norm,
             "seconds": self.seconds,
-            "losses": self.losses,
+            "lr": self.lr,
+            "elapsed": self.elapsed,
+        }
+        counts = {"step": self.step, "bad": self.bad, "skipped": self.skipped}
+        facts = counts | {
+            "updates": self.ema.updates if self.ema else 0,
+            "numbers": _finite(numbers),
+            "losses": _finite(self.losses),
             "run": self.plan.as_dict(),
         }
         store.save(
@@ -361,9 +258,9 @@ class _Run:
 
     def _tensors(self) -> dict[str, Tensor]:
         weights = {
-            f"weights.{m}.{n}": t
-            for m, module in self.modules.items()
-            for n, t in _named(module.state_dict().items())
+            f"weights.{name}.{key}": value
+            for name, module in self.modules.items()
+            for key, value in _named(module.state_dict().items())
         }
         average = {f"average.{n}": t for n, t in self.ema.tensors().items()} if self.ema else {}
         return weights | average | {f"optimizer.{n}": t for n, t in self.optimizer.tensors().items()}
@@ -371,13 +268,15 @@ class _Run:
     def _load(self, found: store.Checkpoint) -> None:
         for name, module in self.modules.items():
             _fill(module, found.weights(name, averaged=False), name=name, path=found.path)
-        if self.ema:
-            self.ema.load(found.tensors("average."), updates=found.facts["updates"])
-        self.optimizer.load(found.tensors("optimizer."))
         facts = found.facts
+        if self.ema:
+            self.ema.load(found.tensors("average."), updates=facts["updates"])
+        self.optimizer.load(found.tensors("optimizer."))
         self.step, self.bad, self.skipped = facts["step"], facts["bad"], facts["skipped"]
-        self.elapsed, self.losses, self.grad_norm = facts["elapsed"], facts["losses"], facts["grad_norm"]
-        self.seconds = facts["seconds"]
+        numbers = {n: math.nan if v is None else v for n, v in facts["numbers"].items()}
+        self.elapsed, self.seconds = numbers["elapsed"], numbers["seconds"]
+        self.grad_norm, self.lr = numbers["grad_norm"], numbers["lr"]
+        self.losses = {n: math.nan if v is None else v for n, v in facts["losses"].items()}
 
 
 def seed_of(seed: int, step: int) -> int:
@@ -386,25 +285,42 @@ def seed_of(seed: int, step: int) -> int:
 
 
 def start_from(modules: Mapping[str, nn.Module], path: str | Path) -> None:
-    """Fill modules with the averaged weights of another run: its folder, its checkpoints, or one checkpoint."""
+    """Fill modules with the averaged weights of another run: its folder, its checkpoints, or one of these.
+
+    Raises:
+        Refusal: there is no checkpoint, or its weights do not fit.
+    """
     path = Path(path)
     found = store.load(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
     for name, module in modules.items():
         _fill(module, found.weights(name), name=name, path=found.path)
 
 
-def _named(pairs: Any) -> Iterator[tuple[str, Any]]:
+def _named(pairs: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
     """Names as the uncompiled module has them."""
     return ((name.replace("_orig_mod.", ""), value) for name, value in pairs)
 
 
+def _named_weights(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
+    for name, module in modules.items():
+        if "." in name:
+            raise ValueError(f"module name {name!r} has a dot, which ends a module's name in a checkpoint")
+        yield from ((f"{name}.{key}", weight) for key, weight in _named(module.named_parameters()))
+
+
+def _tables(modules: Mapping[str, nn.Module]) -> set[str]:
+    """Names of embedding tables: matrices by shape, lists of vectors by use."""
+    return {
+        f"{name}.{key}.weight"
+        for name, module in modules.items()
+        for key, part in _named(module.named_modules())
+        if isinstance(part, nn.Embedding)
+    }
+
+
 def _fill(module: nn.Module, state: Mapping[str, Tensor], *, name: str, path: Path) -> None:
     own = dict(_named(module.state_dict().items()))
-    wrong = [
-        n
-        for n in sorted(own.keys() | state.keys())
-        if n not in own or n not in state or own[n].shape != state[n].shape
-    ]
+    wrong = sorted(own.keys() ^ state.keys()) or sorted(n for n in own if own[n].shape != state[n].shape)
     if wrong:
         raise Refusal(
             f"{path} does not fit module {name!r}: {len(wrong)} weights differ, the first is {wrong[0]!r}; "
@@ -417,6 +333,10 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], *, name: str, path: Pa
 
 def _comparable(task: Task, settings: TrainSettings) -> dict[str, Any]:
     own = getattr(task, "settings", {})
-    return settings.model_dump(mode="json") | {
-        "task": own.model_dump(mode="json") if isinstance(own, BaseModel) else dict(own)
-    }
+    own = own.model_dump(mode="json") if isinstance(own, BaseModel) else dict(own)
+    return settings.model_dump(mode="json") | {"task": own}
+
+
+def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN: null stands for what is not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}

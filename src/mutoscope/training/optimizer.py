@@ -4,20 +4,20 @@ A hidden matrix W is moved by the nearest semi-orthogonal matrix to its momentum
 
     W <- W - lr * sqrt(max(1, rows / cols)) * U V^T
 
-so that every direction the gradient knows is learnt at the same pace, not the loudest first. U V^T comes from five
-Newton-Schulz steps, which are matrix products only. Of the two scalings in use we keep sqrt(max(1, rows / cols)): the
-update then has the same effect on the activations at any width, so the learning rate found on a small network (0.02)
-serves a large one, and it is the convention our own measurements were made with.
+so that every direction the gradient knows is learnt at the same pace, not the loudest first. U V^T comes from
+five Newton-Schulz steps, which are matrix products only. Of the two scalings in use we keep
+sqrt(max(1, rows / cols)): the update then has the same effect on the activations at any width, so the
+learning rate found on a small network (0.02) serves a large one, and our own measurements were made with it.
 
-What is not a hidden matrix (embeddings, first and last layers, norms, biases, modulation tables) has no such geometry
-and goes to AdamW. Names and shapes decide, see `is_hidden_matrix`.
+What is not a hidden matrix (embeddings, first and last layers, norms, biases, modulation tables) has no such
+geometry and goes to AdamW. Names and shapes decide, see `is_hidden_matrix`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -38,26 +38,15 @@ __all__ = [
     "orthogonalise",
 ]
 
-# The quintic p(s) = a s + b s^3 + c s^5 of Jordan et al. 2024: steepest at zero, so five steps lift even singular
-# values near 0.002 into [0.7, 1.2]; it does not converge to 1 exactly, and need not.
+# The quintic p(s) = a s + b s^3 + c s^5 of Jordan et al. 2024: steep at zero, so that five steps lift even
+# singular values near 0.002 into about [0.7, 1.2]; it does not converge to 1 exactly, and need not.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
-# Parts of a parameter's name that keep it with AdamW.
-ADAMW_WORDS = (
-    "embed",
-    "head",
-    "norm",
-    "modulation",
-    "table",
-    "position",
-    "patch",
-    "conv_in",
-    "conv_out",
-    "to_pixels",
-    "from_pixels",
-    "logit",
-    "quant_conv",
-)
+# Parts of a parameter's name that keep it with AdamW: tables, ...
+TABLES = ("embed", "modulation", "table", "position", "norm", "logit")
+# ... and the layers between the network and what it does not learn: pixels, latents, diffusion time.
+ENDS = ("patch", "head", "conv_in", "conv_out", "time.first", "time.second", "time.project")
+ADAMW_WORDS = TABLES + ENDS
 
 # Layers that hold several matrices one above the other: each is made orthogonal on its own.
 STACKED = {"qkv": 3, "kv": 2}
@@ -69,17 +58,17 @@ class OptimizerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     muon_lr: float = Field(
-        0.02, ge=0, description="learning rate of the hidden matrices; 0 gives all to AdamW"
+        default=0.02, ge=0, description="of the hidden matrices; 0 gives all weights to AdamW"
     )
-    adamw_lr: float = Field(1e-3, ge=0, description="learning rate of everything else")
-    momentum: float = Field(0.95, ge=0, lt=1)
-    betas: tuple[float, float] = (0.9, 0.99)
-    eps: float = Field(1e-8, gt=0)
+    adamw_lr: float = Field(default=1e-3, ge=0, description="of everything else")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="of Muon")
+    betas: tuple[float, float] = Field(default=(0.9, 0.99), description="of AdamW")
+    eps: float = Field(default=1e-8, gt=0, description="of AdamW")
     weight_decay: float = Field(
-        0.0, ge=0, description="decoupled, of matrices only: w <- w (1 - lr * weight_decay)"
+        default=0.0, ge=0, description="w <- w (1 - lr * weight_decay), not on vectors"
     )
-    iterations: int = Field(5, ge=1, le=20, description="Newton-Schulz steps")
-    adamw_words: tuple[str, ...] = Field((), description="further parts of names that go to AdamW")
+    iterations: int = Field(default=5, ge=1, le=20, description="Newton-Schulz steps")
+    adamw_words: tuple[str, ...] = Field(default=(), description="further parts of names that go to AdamW")
 
 
 def is_hidden_matrix(name: str, weight: Tensor, *, words: Sequence[str] = ADAMW_WORDS) -> bool:
@@ -122,9 +111,10 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 class Muon:
-    """Momentum, made orthogonal: for named weights of two or more dimensions (kernels count as `(out, in * k)`).
+    """Momentum, made orthogonal: for named weights of at least two dimensions, kernels as `(out, in * k)`.
 
-    Weights of one shape are moved together, by one batched product. Those without a gradient stay as they are.
+    Weights of one shape are moved together, by one batched product. Those without a gradient stay as they
+    are.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], *, settings: OptimizerSettings) -> None:
@@ -145,7 +135,7 @@ class Muon:
         self, names: list[str], *, shape: torch.Size, parts: int, dtype: torch.dtype, lr: float
     ) -> None:
         settings, weights = self.settings, [self.weights[n] for n in names]
-        gradients = [w.grad for w in weights]
+        gradients = [w.grad for w in weights if w.grad is not None]
         momenta = [self.momenta[n] for n in names]
         torch._foreach_lerp_(momenta, gradients, 1 - settings.momentum)
         ahead = torch._foreach_lerp(gradients, momenta, settings.momentum)  # Nesterov: one step further
@@ -167,12 +157,13 @@ class Muon:
 
 def stacked(name: str, weight: Tensor) -> int:
     """How many matrices stand one above the other in this weight (3 in `qkv.weight`), else 1."""
-    parts = STACKED.get(next((p.split("_")[-1] for p in name.split(".")[-2:-1]), ""), 1)
+    layer = name.split(".")[-2] if "." in name else name
+    parts = STACKED.get(layer.split("_")[-1], 1)
     return parts if weight.shape[0] % parts == 0 else 1
 
 
 class AdamW:
-    """AdamW (Loshchilov and Hutter 2019), torch's fused kernel, with its state as a flat mapping of tensors."""
+    """AdamW (Loshchilov and Hutter 2019), torch's fused kernel, its state a flat mapping of tensors."""
 
     STATE = ("step", "exp_avg", "exp_avg_sq")
 
@@ -220,25 +211,34 @@ class AdamW:
 class Optimizer:
     """Both methods behind one step.
 
+    `step(factor)` moves every weight with its learning rate times `factor`; `tensors()` is the whole state, a
+    flat mapping that safetensors can hold, and `load(tensors)` takes it back.
+
     Args:
         named_weights: name and weight, as from `module.named_parameters()`; those not trained are left out.
         settings: see `OptimizerSettings`.
-
-    `step(factor)` moves every weight with its learning rate times `factor`; `tensors()` is the whole state, a flat
-    mapping that safetensors can hold, and `load(tensors)` takes it back.
+        tables: names of weights that are lists of vectors whatever they look like (embeddings): AdamW's.
     """
 
-    def __init__(self, named_weights: Iterable[tuple[str, Tensor]], *, settings: OptimizerSettings) -> None:
+    def __init__(
+        self,
+        named_weights: Iterable[tuple[str, Tensor]],
+        *,
+        settings: OptimizerSettings,
+        tables: Collection[str] = (),
+    ) -> None:
         self.settings = settings
         self.weights = {name: w for name, w in named_weights if w.requires_grad}
         if not self.weights:
             raise Refusal("nothing to train: no weight has requires_grad; unfreeze at least one module")
         words = ADAMW_WORDS + settings.adamw_words
-        hidden = [
-            n for n, w in self.weights.items() if settings.muon_lr and is_hidden_matrix(n, w, words=words)
-        ]
-        self.muon = Muon({n: self.weights[n] for n in hidden}, settings=settings)
-        self.adamw = AdamW({n: w for n, w in self.weights.items() if n not in set(hidden)}, settings=settings)
+        hidden = {
+            name: weight
+            for name, weight in self.weights.items()
+            if settings.muon_lr and name not in tables and is_hidden_matrix(name, weight, words=words)
+        }
+        self.muon = Muon(hidden, settings=settings)
+        self.adamw = AdamW({n: w for n, w in self.weights.items() if n not in hidden}, settings=settings)
 
     def step(self, factor: float = 1.0) -> None:
         self.muon.step(self.settings.muon_lr * factor)
@@ -289,7 +289,7 @@ def learning_rate_factor(
 def _entry(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in tensors:
         raise Refusal(
-            f"the checkpoint has no optimizer state {name!r}: it was written by another network or optimizer; "
-            "start a new run folder with init_from"
+            f"the checkpoint has no optimizer state {name!r}: it was written by another network or "
+            "optimizer; start a new run folder with init_from"
         )
     return tensors[name]

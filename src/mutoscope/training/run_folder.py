@@ -69,12 +69,15 @@ class RunFolder:
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.lock.close()
 
-    def agree(self, settings: dict[str, Any], *, bookkeeping: Sequence[str], steps: int | None) -> Plan:
+    def agree(
+        self, settings: dict[str, Any], *, ignored: Sequence[str], steps: int | None, begun: bool
+    ) -> Plan:
         """The stored plan, if the settings are those of the stored run, or a new one.
 
         Args:
-            bookkeeping: settings that may differ.
+            ignored: settings that may differ.
             steps: of a new run, if known.
+            begun: whether there is a checkpoint; without one nothing is lost by starting anew.
 
         Raises:
             Refusal: other settings differ.
@@ -83,14 +86,15 @@ class RunFolder:
         if not file.exists():
             return self._write(Plan(settings=settings, steps=steps))
         stored = Plan(**json.loads(file.read_text()))
-        differing = _differences(stored.settings, settings, ignored=bookkeeping)
-        if differing:
-            raise Refusal(
-                f"{self.path} holds a run with other settings: {'; '.join(differing)}. Repeat the stored "
-                f"settings to resume it, or take a new run folder (with init_from={self.path} to go on from "
-                "its weights)"
-            )
-        return self._write(Plan(settings=settings, steps=stored.steps, measured=stored.measured))
+        differing = _differences(stored.settings, settings, ignored=ignored)
+        if not differing:
+            return self._write(Plan(settings=settings, steps=stored.steps, measured=stored.measured))
+        if not begun:
+            return self._write(Plan(settings=settings, steps=steps))
+        raise Refusal(
+            f"{self.path} holds a run with other settings: {'; '.join(differing)}. Repeat the stored "
+            f"settings to resume it, or take a new run folder (there, init_from={self.path} goes on from its weights)"
+        )
 
     def fix_steps(self, steps: int, *, measured: int) -> Plan:
         """Store the length of the run, once and for all."""
