@@ -1,13 +1,14 @@
 """A causal 3D variational autoencoder: video to latents and back, whole or in a stream, trainable.
 
-    encode   b 3 f h w in [-1, 1]  ->  N(mean, exp(logvar)), b z (1 + (f-1)/4) h/16 w/16  (strides by settings)
+    encode   b 3 f h w in [-1, 1]  ->  N(mean, exp(logvar)), b z (1 + (f-1)/4) h/16 w/16  (or other strides)
     decode   the way back; the pixels are not clamped
 
-The architecture is that of Wan 2.1 and 2.2 (Wan team 2025, arXiv:2503.20314), so one class serves both public layouts
-of `AutoencoderKLWan`: `residual=False` with plain stages, and `residual=True` with parameter-free shortcuts past every
-stage and pixels folded into channels at the door (`patch_size`). Nothing looks into the future, hence
+The architecture is that of Wan 2.1 and 2.2 (Wan team 2025, arXiv:2503.20314), so one class serves both public
+layouts of `AutoencoderKLWan`: `residual=False` with plain stages, and `residual=True` with parameter-free
+shortcuts past every stage and pixels folded into channels at the door (`patch_size`). Nothing looks into the
+future, hence
 
-    the latents of a prefix are the prefix of the latents, an image is a one-frame video, and streaming is exact.
+    the latents of a prefix are the prefix of the latents, an image is a one-frame video, streaming is exact.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,69 +17,15 @@ from math import prod
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from mutoscope.models.causal import CausalConv, FrameAttention, Memory, ResidualBlock, RMSNorm
-from mutoscope.models.resampling import AverageDown, CopyUp, Downsample, Upsample, patchify, unpatchify
+from mutoscope.models.causal import CausalConv, FrameAttention, Memory, ResidualBlock
+from mutoscope.models.coders import AutoencoderConfig, Decoder, Encoder
+from mutoscope.models.resampling import Downsample, Upsample, patchify, unpatchify
 from mutoscope.video import Refusal
 
 LOGVAR_RANGE = (-30.0, 20.0)
-
-
-class AutoencoderConfig(BaseModel):
-    """Settings. `dim_mult` has a stage per entry; between stages space halves, and time where
-    `temporal_downsample` says so (one entry fewer than stages). `latents_mean` / `latents_std` hold one number per
-    latent channel; empty means 0 and 1. `attn_scales` (plain layout only) adds attention in the encoder at these
-    scales (1.0, 0.5, ...)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_dim: int = 96
-    decoder_base_dim: int | None = None
-    z_dim: int = 16
-    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2
-    attn_scales: tuple[float, ...] = ()
-    temporal_downsample: tuple[bool, ...] = (False, True, True)
-    patch_size: int | None = None
-    residual: bool = False
-    dropout: float = 0.0
-    latents_mean: tuple[float, ...] = ()
-    latents_std: tuple[float, ...] = ()
-
-    @model_validator(mode="after")
-    def _fits(self) -> "AutoencoderConfig":
-        if len(self.temporal_downsample) != len(self.dim_mult) - 1:
-            raise ValueError(
-                f"temporal_downsample has {len(self.temporal_downsample)} entries for {len(self.dim_mult)} stages "
-                f"in dim_mult; it needs one fewer than stages, {len(self.dim_mult) - 1}"
-            )
-        for name in ("latents_mean", "latents_std"):
-            if len(getattr(self, name)) not in (0, self.z_dim):
-                raise ValueError(
-                    f"{name} has {len(getattr(self, name))} numbers; z_dim {self.z_dim} needs as many"
-                )
-        if any(std <= 0 for std in self.latents_std):
-            raise ValueError(f"latents_std has {min(self.latents_std)}; every deviation must be above 0")
-        return self
-
-    @property
-    def time_stride(self) -> int:
-        """Frames per latent frame after the first."""
-        return 2 ** sum(self.temporal_downsample)
-
-    @property
-    def space_stride(self) -> int:
-        """Pixels per latent pixel, each way."""
-        return (self.patch_size or 1) * 2 ** len(self.temporal_downsample)
-
-    @property
-    def pixel_channels(self) -> int:
-        """Channels of a folded pixel."""
-        return 3 * (self.patch_size or 1) ** 2
 
 
 @dataclass(frozen=True)
@@ -108,82 +55,8 @@ class Posterior:
         return 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar)
 
 
-class Stage(nn.Module):
-    """Residual blocks, a resampling after them where there is one, and a shortcut past both where there is one."""
-
-    def __init__(
-        self, blocks: list[nn.Module], *, resample: nn.Module | None, shortcut: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.resample = resample
-        self.shortcut = shortcut
-
-    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        y = x
-        for block in self.blocks:
-            y = block(y, memory)
-        if self.resample is not None:
-            y = self.resample(y, memory)
-        return y if self.shortcut is None else y + self.shortcut(x, memory)
-
-
-class Middle(nn.Module):
-    """Residual block, attention within each frame, residual block: where the picture is smallest."""
-
-    def __init__(self, channels: int, *, dropout: float) -> None:
-        super().__init__()
-        self.before = ResidualBlock(channels, channels, dropout=dropout)
-        self.attention = FrameAttention(channels)
-        self.after = ResidualBlock(channels, channels, dropout=dropout)
-
-    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        return self.after(self.attention(self.before(x, memory), memory), memory)
-
-
-class Encoder(nn.Module):
-    """Folded pixels to the 2 z_dim numbers of each latent."""
-
-    def __init__(self, config: AutoencoderConfig) -> None:
-        super().__init__()
-        widths = [config.base_dim * m for m in (1, *config.dim_mult)]
-        self.first = CausalConv(config.pixel_channels, widths[0], kernel=(3, 3, 3))
-        self.down = nn.ModuleList(
-            _down_stages(config, widths) if config.residual else _down_steps(config, widths)
-        )
-        self.middle = Middle(widths[-1], dropout=config.dropout)
-        self.norm = RMSNorm(widths[-1])
-        self.last = CausalConv(widths[-1], 2 * config.z_dim, kernel=(3, 3, 3))
-        self.checkpointing = False
-
-    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        x = self.first(x, memory)
-        x = _run([*self.down, self.middle], x, memory=memory, checkpointing=self.checkpointing)
-        return self.last(F.silu(self.norm(x)), memory)
-
-
-class Decoder(nn.Module):
-    """Latents to folded pixels."""
-
-    def __init__(self, config: AutoencoderConfig) -> None:
-        super().__init__()
-        base = config.decoder_base_dim or config.base_dim
-        widths = [base * m for m in (config.dim_mult[-1], *config.dim_mult[::-1])]
-        self.first = CausalConv(config.z_dim, widths[0], kernel=(3, 3, 3))
-        self.middle = Middle(widths[0], dropout=config.dropout)
-        self.up = nn.ModuleList(_up_stages(config, widths))
-        self.norm = RMSNorm(widths[-1])
-        self.last = CausalConv(widths[-1], config.pixel_channels, kernel=(3, 3, 3))
-        self.checkpointing = False
-
-    def forward(self, z: Tensor, memory: Memory | None = None) -> Tensor:
-        x = self.first(z, memory)
-        x = _run([self.middle, *self.up], x, memory=memory, checkpointing=self.checkpointing)
-        return self.last(F.silu(self.norm(x)), memory)
-
-
 class Autoencoder(nn.Module):
-    """The autoencoder. `checkpoint_gradients(True)` trades a second forward pass for memory while training."""
+    """The autoencoder. `checkpoint_gradients()` trades a second forward pass for memory while training."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -232,7 +105,8 @@ class Autoencoder(nn.Module):
     def stream_encode(self, chunks: Iterable[Float[Tensor, "b 3 f h w"]]) -> Iterator[Posterior]:
         """`encode`, chunk by chunk: chunks of any lengths in, a posterior of one latent frame at a time out.
 
-        The parts joined in time are what `encode` gives for the joined video, in memory that does not grow with it.
+        The parts joined in time are what `encode` gives for the joined video, in memory that does not grow
+        with its length.
         """
         memory = Memory()
         for i, x in enumerate(_regroup(chunks, first=1, later=self.time_stride)):
@@ -249,7 +123,7 @@ class Autoencoder(nn.Module):
         frames: int | None = None,
         step: int = 2,
     ) -> Iterator[Float[Tensor, "b 3 f2 h2 w2"]]:
-        """`decode`, chunk by chunk: latent chunks of any lengths in, the pixels of `step` latent frames at a time out.
+        """`decode`, chunk by chunk: latent chunks of any lengths in, pixels of `step` latent frames out.
 
         Raises `Refusal` at the end if the latents held fewer than `frames` frames.
         """
@@ -312,9 +186,9 @@ class Autoencoder(nn.Module):
 def initialise(model: Autoencoder) -> None:
     """Weights to train from.
 
-    Convolutions keep the variance of what they see (LeCun 1998); the last one of every residual branch is zero, so a
-    block begins as its shortcut (Goyal et al. 2017); convolutions in time begin by averaging the two frames they join
-    and copying the one they double; the posterior begins nearly certain (standard deviation e^-3).
+    Convolutions keep the variance of what they see (LeCun 1998); the last one of every residual branch is
+    zero, so a block begins as its shortcut (Goyal et al. 2017); convolutions in time begin by averaging the
+    two frames they join and copying the one they double; the posterior begins with a deviation of e^-3.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
@@ -344,63 +218,6 @@ def _bias(conv: nn.Conv3d) -> Tensor:
 def _begin_in_time(conv: CausalConv, *, taps: tuple[float, ...]) -> None:
     same = torch.eye(conv.in_channels).repeat(conv.out_channels // conv.in_channels, 1)
     conv.weight.copy_(torch.stack([tap * same for tap in taps], dim=-1)[..., None, None])
-
-
-def _down_stages(config: AutoencoderConfig, widths: list[int]) -> list[nn.Module]:
-    return [_down_stage(config, i, widths[i], widths[i + 1]) for i in range(len(config.dim_mult))]
-
-
-def _down_stage(config: AutoencoderConfig, i: int, channels: int, out: int) -> Stage:
-    inner = i < len(config.dim_mult) - 1
-    time = inner and config.temporal_downsample[i]
-    return Stage(
-        _blocks(channels, out, count=config.num_res_blocks, dropout=config.dropout),
-        resample=Downsample(out, time=time) if inner else None,
-        shortcut=AverageDown(channels, out, time=1 + time, space=1 + inner),
-    )
-
-
-def _down_steps(config: AutoencoderConfig, widths: list[int]) -> list[nn.Module]:
-    """The plain layout: all blocks of all stages in one row."""
-    steps: list[nn.Module] = []
-    for i, (channels, out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        for block in _blocks(channels, out, count=config.num_res_blocks, dropout=config.dropout):
-            steps.append(block)
-            if 0.5**i in config.attn_scales:
-                steps.append(FrameAttention(out))
-        if i < len(config.dim_mult) - 1:
-            steps.append(Downsample(out, time=config.temporal_downsample[i]))
-    return steps
-
-
-def _up_stages(config: AutoencoderConfig, widths: list[int]) -> list[Stage]:
-    stages, channels = [], widths[0]
-    for i, out in enumerate(widths[1:]):
-        inner = i < len(config.dim_mult) - 1
-        time = inner and config.temporal_downsample[::-1][i]
-        after = out if config.residual else out // 2
-        stages.append(
-            Stage(
-                _blocks(channels, out, count=config.num_res_blocks + 1, dropout=config.dropout),
-                resample=Upsample(out, after, time=time) if inner else None,
-                shortcut=CopyUp(channels, out, time=1 + time, space=2) if inner and config.residual else None,
-            )
-        )
-        channels = after
-    return stages
-
-
-def _blocks(channels: int, out: int, *, count: int, dropout: float) -> list[nn.Module]:
-    return [ResidualBlock(channels if i == 0 else out, out, dropout=dropout) for i in range(count)]
-
-
-def _run(steps: list[nn.Module], x: Tensor, *, memory: Memory | None, checkpointing: bool) -> Tensor:
-    for step in steps:
-        if checkpointing and memory is None and torch.is_grad_enabled():
-            x = checkpoint(step, x, use_reentrant=False)  # pyright: ignore[reportAssignmentType]
-        else:
-            x = step(x, memory)
-    return x
 
 
 def _pad_frames(x: Tensor, count: int) -> Tensor:

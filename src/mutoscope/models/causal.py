@@ -1,9 +1,9 @@
 """Layers that see no future: what frame k becomes depends on frames 0..k alone.
 
-Every layer takes `memory`. Without one (None) the tensor is the whole video, all frames are worked on in parallel and
-gradients flow. With one, the tensor is the next chunk of a video and the memory holds the few frames of the past that
-a layer needs, so a film of any length passes through in a fixed amount of memory. Both are the same code and the same
-numbers: zeros stand before the first frame, and the past stands before every later chunk.
+Every layer takes `memory`. Without one (None) the tensor is the whole video, all frames are worked on in
+parallel and gradients flow. With one, the tensor is the next chunk of a video and the memory holds the few
+frames of the past that a layer needs, so a film of any length passes in a fixed amount of memory. It is one
+code and one result: zeros stand before the first frame, the past before every later chunk.
 
     conv3 at frame k  =  w0 x[k-2] + w1 x[k-1] + w2 x[k]        (x[-1] = x[-2] = 0)
 
@@ -49,7 +49,7 @@ def opens_video(layer: nn.Module, memory: Memory | None) -> bool:
 def after_past(
     x: Float[Tensor, "b c f h w"], frames: int, *, layer: nn.Module, memory: Memory | None
 ) -> Float[Tensor, "b c f2 h w"]:
-    """`x` with the `frames` frames before it in front: the remembered ones, or zeros where the video begins."""
+    """`x` with the `frames` frames before it in front: those remembered, or zeros where the video begins."""
     past = memory.past(layer) if memory is not None else None
     if past is None:
         past = x.new_zeros(x.shape[0], x.shape[1], frames, *x.shape[3:])
@@ -84,24 +84,30 @@ class CausalConv(nn.Conv3d):
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * gain over the channels of each pixel (Zhang & Sennrich 2019).
+    """x / rms(x) * gain over the channels of each pixel (Zhang & Sennrich 2019); zero stays zero.
 
-    `eps` is there for the gradient of all-zero pixels only; the public layout divides by max(|x|, 1e-12).
+    The lengths are summed in float32 or better; the products are in the dtype of `x`.
     """
 
-    def __init__(self, channels: int, *, eps: float = 1e-12) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(channels))
-        self.eps = eps
 
     def forward(self, x: Float[Tensor, "b c *rest"]) -> Float[Tensor, "b c *rest"]:
-        # The channels last: contiguous there in channels_last_3d, where a norm along NCDHW strides costs a convolution.
-        y = F.rms_norm(x.movedim(1, -1), self.gain.shape, self.gain.to(x.dtype), self.eps)
+        # Channels last: there they lie side by side in channels_last_3d, where a norm along the strides
+        # of a contiguous tensor costs as much as a convolution. Autocast would copy all of x to float32
+        # first, which doubles the time on a CPU: hence it is off here, and so is F.rms_norm.
+        with torch.autocast(x.device.type, enabled=False):
+            y = x.movedim(1, -1)
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            length = torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=dtype)
+            scale = x.shape[1] ** 0.5 / length.clamp_min(1e-12)
+            y = y * scale.to(x.dtype) * self.gain.to(x.dtype)
         return y.movedim(-1, 1)
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1x1 convolution on the way past where channels change."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))); a 1x1x1 convolution takes x past if channels change."""
 
     def __init__(self, channels: int, out: int, *, dropout: float = 0.0) -> None:
         super().__init__()

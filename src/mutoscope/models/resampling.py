@@ -1,13 +1,13 @@
 """Fewer frames and pixels, more again, and the ways past: the resampling of a causal video autoencoder.
 
-Frame 0 stands alone (an image is a one-frame video); every later output frame of a halving sees two new frames, and
-every later input frame of a doubling gives two:
+Frame 0 stands alone (an image is a one-frame video); every later output frame of a halving sees two new
+frames, and every later input frame of a doubling gives two:
 
     halve   y = [x0, conv(x0 x1 x2), conv(x2 x3 x4), ..]        1 + 2k frames -> 1 + k
     double  y = [x0, a1, b1, a2, b2, ..],  (a, b) = conv(x1 ..)     1 + k frames -> 1 + 2k
 
-The shortcuts without parameters move space and time into channels and back (space-to-depth averages, depth-to-space
-copies), as in DC-AE (Chen et al. 2024, arXiv:2410.10733) and the Wan 2.2 layout.
+The shortcuts without parameters move space and time into channels and back (space-to-depth averages,
+depth-to-space copies), as in DC-AE (Chen et al. 2024, arXiv:2410.10733) and the Wan 2.2 layout.
 """
 
 import torch
@@ -34,7 +34,7 @@ def unpatchify(x: Float[Tensor, "b d f h w"], patch: int) -> Float[Tensor, "b c 
 
 
 class AverageDown(nn.Module):
-    """Space and time into channels, then the mean over equal groups of channels: a shortcut past a down stage."""
+    """Space and time into channels, then the mean over groups of these: a shortcut past a down stage."""
 
     def __init__(self, channels: int, out: int, *, time: int, space: int) -> None:
         super().__init__()
@@ -129,8 +129,8 @@ def double_and_convolve(
 ) -> Float[Tensor, "b d f h2 w2"]:
     """A 3x3 convolution of `x` doubled in height and width, without doubling it.
 
-    One 2x2 convolution with the outputs of all four parities (16 taps a pixel instead of 36) and an interleaving:
-    exact up to rounding, the sub-pixel identity of Shi et al. 2016 read backwards.
+    One 2x2 convolution with the outputs of all four parities (16 taps a pixel instead of 36) and an
+    interleaving: exact up to rounding, the sub-pixel identity of Shi et al. 2016 read backwards.
     """
     h, w = x.shape[3:]
     taps = weight.new_tensor(PARITY_TAPS)
