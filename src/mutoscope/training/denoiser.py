@@ -1,0 +1,112 @@
+"""Training the denoiser and the text encoder together: joint images and videos, one flow for all plans.
+
+    noisy = (1 - t) clean + t noise,     loss = mean w (network(noisy, t, words) - (noise - clean))^2
+
+A step takes all its clips at one length (a single latent frame is an image, the first frames of a clip are a shorter
+clip, since the autoencoder is causal), and as many clips as make about the same number of tokens: images are cheap
+views of bodies and colours, clips teach motion, and both train the same weights. A share of the clips has its own time
+for every frame (diffusion forcing), a share has no caption (classifier-free guidance), and the latent cells that show
+the subject weigh more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from mutoscope.data.latents import LatentCache
+from mutoscope.diffusion.objective import TrainingTimes, corrupt
+from mutoscope.models.tokenizer import Tokens
+from mutoscope.models.transformer import Transformer
+from mutoscope.models.words import Words
+
+__all__ = ["DenoiserTask", "JointSettings"]
+
+
+class JointSettings(BaseModel):
+    """What a step is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lengths: dict[int, float] = Field(
+        default={1: 0.25, 3: 0.25, 7: 0.5}, description="latent frames -> share of the steps; 1 is images"
+    )
+    frames_a_step: int = Field(112, ge=1, description="latent frames in a step, whatever their length")
+    unconditional: float = Field(0.1, ge=0, le=1, description="share of the clips whose caption is left away")
+    figure: float = Field(2.0, ge=0, description="extra weight of the latent cells that show the subject")
+    text_length: int = Field(32, ge=4, description="tokens a caption may have")
+    padded_to: int = Field(512, ge=4, description="zero rows the transformer attends, as public pipelines do")
+    times: TrainingTimes = TrainingTimes(shift=2.0, independent=0.25)
+    compiled: bool = Field(False, description="torch.compile the networks (a C++ compiler is needed on a CPU)")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One step's clips: `clean` "b c f h w", `weight` "b 1 f h w" (mean 1), and their tokens."""
+
+    clean: Float[Tensor, "b c f h w"]
+    weight: Float[Tensor, "b 1 f h w"]
+    tokens: Tokens
+
+
+class DenoiserTask:
+    """What `training.loop.train` trains: transformer and text encoder on a cache of latents."""
+
+    def __init__(
+        self, transformer: Transformer, words: Words, *, cache: LatentCache, settings: JointSettings, seed: int = 0
+    ) -> None:
+        self.transformer, self.words, self.cache, self.joint, self.seed = transformer, words, cache, settings, seed
+        self.modules: Mapping[str, nn.Module] = {"transformer": transformer, "text_encoder": words.encoder}
+        longest = cache.clean.shape[2]
+        self.lengths = {n: share for n, share in settings.lengths.items() if n <= longest}
+        mean_clips = sum(self._clips(n) * share for n, share in self.lengths.items()) / sum(self.lengths.values())
+        self.batch = round(mean_clips)
+        compiled = torch.compile if settings.compiled else lambda function, **_: function
+        self._predict = compiled(self._forward, dynamic=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "transformer": self.transformer.config.model_dump(mode="json"),
+            "text_encoder": self.words.encoder.config.model_dump(mode="json"),
+            "joint": self.joint.model_dump(mode="json", exclude={"compiled"}),
+        }
+
+    def loss(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean weighted squared error of the flow, and the plain error of images and of clips apart."""
+        examples = self.examples(step)
+        clean = examples.clean.to(generator.device)
+        noise = torch.randn(clean.shape, generator=generator, device=generator.device)
+        t = self.joint.times.draw(len(clean), clean.shape[2], generator=generator)
+        noisy = corrupt(clean, noise, t=t)
+        flow = self._predict(noisy, t, examples.tokens.ids, examples.tokens.mask)
+        square = (flow.float() - (noise - clean)).square()
+        kind = "images" if clean.shape[2] == 1 else f"clips_{clean.shape[2]}"
+        loss = (square * examples.weight.to(square)).mean()
+        return {"loss": loss, kind: square.detach().mean()}
+
+    def examples(self, step: int) -> Examples:
+        """The clips of a step, a function of (seed, step)."""
+        random = np.random.default_rng([self.seed, step])
+        shares = np.array(list(self.lengths.values()))
+        length = int(random.choice(list(self.lengths), p=shares / shares.sum()))
+        chosen = random.integers(len(self.cache), size=self._clips(length))
+        captions = [
+            "" if random.uniform() < self.joint.unconditional else self.cache.caption(int(i), random) for i in chosen
+        ]
+        index = torch.from_numpy(chosen)
+        weight = 1 + self.joint.figure * self.cache.figure[index, None, :length].float()
+        tokens = self.words.tokenizer.encode(captions, length=self.joint.text_length)
+        return Examples(self.cache.clean[index, :, :length].float(), weight / weight.mean(), tokens)
+
+    def _clips(self, length: int) -> int:
+        return max(1, self.joint.frames_a_step // length)
+
+    def _forward(self, noisy: Tensor, t: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        text = self.words(Tokens(ids, mask))
+        return self.transformer(noisy, t, text=text)
