@@ -1,0 +1,5 @@
+"""The mathematics of diffusion over space and time; it knows no pixels, words or networks.
+
+noise -> denoiser (what a network predicts, on which schedule) -> guidance -> sampler (which walks a plan of
+levels) -> clean; and the objective that a network is trained on.
+"""

@@ -1,0 +1,85 @@
+"""The one seam: denoiser(noisy, t, condition) -> clean.
+
+`noisy` is `b c f h w`; `t` is `b f`, best on the host; `condition` is whatever the denoiser understands (text
+rows, a picture, None), and nobody between passes judgement on it. What a network predicts, on which schedule
+and in which precision, is hidden behind the seam; guidance and sampling see clean films only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from mutoscope.diffusion.prediction import Prediction, to_clean
+from mutoscope.diffusion.schedule import STRAIGHT, Schedule, precise
+
+Network = Callable[[Tensor, Tensor, Any], Tensor]
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """Guesses the clean film: the mean of all that could be under this much noise."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """What its times mean; samplers step along it."""
+        ...
+
+    def __call__(
+        self, noisy: Float[Tensor, "b c f h w"], t: Float[Tensor, "b f"], condition: Any
+    ) -> Float[Tensor, "b c f h w"]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkDenoiser:
+    """A network(noisy "b c f h w", t "b f", condition) -> prediction, as a denoiser.
+
+    dtype: what the network computes in; None leaves the film as it comes. The arithmetic around it is float32
+    or better either way, and t reaches it in that precision too. A network that predicts noise needs a
+    schedule that never quite reaches pure noise: Refusal where alpha is 0.
+    """
+
+    network: Network
+    schedule: Schedule = STRAIGHT
+    prediction: Prediction = "flow"
+    dtype: torch.dtype | None = None
+
+    def __call__(
+        self, noisy: Float[Tensor, "b c f h w"], t: Float[Tensor, "b f"], condition: Any
+    ) -> Float[Tensor, "b c f h w"]:
+        noisy = precise(noisy)
+        said = self.network(noisy.to(self.dtype or noisy.dtype), t.to(noisy, non_blocking=True), condition)
+        return to_clean(self.prediction, said.to(noisy), noisy=noisy, level=self.schedule.level(t))
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianDenoiser:
+    """The exact denoiser of films that are Gaussian over frames, the same at every pixel and channel.
+
+        clean = mean + K A (A K A + S^2)^-1 (noisy - A mean),    A = diag(alpha), S = diag(sigma)
+
+    mean: "f", covariance K: "f f" (may be singular; 0 is a point mass). With it samplers and guidance can be
+    judged with no network error in the way. The condition is ignored.
+    """
+
+    mean: Float[Tensor, " f"]
+    covariance: Float[Tensor, "f f"]
+    schedule: Schedule = STRAIGHT
+
+    def __call__(
+        self, noisy: Float[Tensor, "b c f h w"], t: Float[Tensor, "b f"], condition: Any
+    ) -> Float[Tensor, "b c f h w"]:
+        mean, t = self.mean.to(noisy), t.to(noisy)
+        residue = noisy - rearrange(self.schedule.alpha(t) * mean, "b f -> b 1 f 1 1")
+        guess = torch.einsum("b f g, b c g h w -> b c f h w", self._gain(t), residue)
+        return rearrange(mean, "f -> 1 1 f 1 1") + guess
+
+    def _gain(self, t: Tensor) -> Tensor:
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        cross = self.covariance.to(t) * rearrange(alpha, "b f -> b 1 f")
+        total = rearrange(alpha, "b f -> b f 1") * cross + torch.diag_embed(sigma**2)
+        return cross @ torch.linalg.pinv(total, hermitian=True)

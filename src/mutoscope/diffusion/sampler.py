@@ -1,0 +1,181 @@
+"""Walking down the plan.
+
+A sampler is one step from a row of the plan to the next, for every frame from its own t to its own s. All of
+them rest on one exact move: if the clean film stayed as guessed, then
+
+    noisy_s = keep * noisy_t + pull * clean,     keep = sigma_s / sigma_t,     pull = alpha_s - keep * alpha_t
+
+and they differ in which guess they put there. A frame with s = t has keep 1 and pull 0, so it comes out bit
+for bit as it went in; at s = 0 keep is 0 and pull is 1, so what comes out is the guess itself. `sample` is a
+generator: progress, previews and stopping early are what you do between its states.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mutoscope.diffusion.denoiser import Denoiser
+from mutoscope.diffusion.plan import Plan
+from mutoscope.diffusion.schedule import Schedule, precise, spread
+from mutoscope.video import Refusal
+
+Film = Float[Tensor, "b c f h w"]
+Row = Float[Tensor, "1 f"]
+Guess = Callable[[Film, Row], Film]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where sampling stands after `step` of `steps`.
+
+    t: "f", the levels reached, on the host. noisy: the films at those levels. clean: the best guess of the
+    finished films so far; where t is 0, it is `noisy`. The last state's `clean` is the result.
+    """
+
+    step: int
+    steps: int
+    t: Float[Tensor, " f"]
+    noisy: Film
+    clean: Film
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """From one row of times to the next, with all coefficients per frame, on the host and in float64."""
+
+    t: Row
+    s: Row
+    schedule: Schedule
+
+    @property
+    def keep(self) -> Row:
+        before, after = self.schedule.sigma(self.t), self.schedule.sigma(self.s)
+        return torch.where(self.s < self.t, after / before, 1.0)
+
+    @property
+    def pull(self) -> Row:
+        return self.schedule.alpha(self.s) - self.keep * self.schedule.alpha(self.t)
+
+    @property
+    def stretch(self) -> Row:
+        """How much the half log-SNR grows: DPM-Solver's length of a step. NaN for a rest at an end."""
+        return (self.schedule.log_snr(self.s) - self.schedule.log_snr(self.t)) / 2
+
+    @property
+    def goes_on(self) -> Float[Tensor, "1 f"]:
+        """1 for a frame that moves and has noise left where it lands, else 0."""
+        return ((self.s < self.t) & (self.schedule.sigma(self.s) > 0)).double()
+
+    def __call__(self, noisy: Film, clean: Film) -> Film:
+        return spread(self.keep, noisy) * noisy + spread(self.pull, noisy) * clean
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A move made: the film after it, and the guess of the clean film made before it."""
+
+    move: Move
+    noisy: Film
+    clean: Film
+
+
+class Sampler(ABC):
+    """A step of sampling. `guess(noisy, t)` asks the denoiser; `past` is the step before, None at first."""
+
+    @abstractmethod
+    def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step: ...
+
+
+@dataclass(frozen=True)
+class Euler(Sampler):
+    """The guess as it is: first order, one call. Also DDIM without added noise (2010.02502, eq. 12)."""
+
+    def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
+        clean = guess(noisy, move.t)
+        return Step(move=move, noisy=move(noisy, clean), clean=clean)
+
+
+@dataclass(frozen=True)
+class Heun(Sampler):
+    """Looks from both ends of the step and takes the mean: second order, two calls.
+
+    Heun's method (Karras et al. 2022, 2206.00364, Algorithm 1) for any schedule: the displacement seen from
+    either end is (alpha_s - alpha_t) clean + (sigma_s - sigma_t) noise. A frame that lands on 0 keeps its
+    Euler step, since no noise is left there to look at; a step in which all do makes one call.
+    """
+
+    def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
+        step = Euler()(guess, noisy, move=move, past=past)
+        if not bool(move.goes_on.any()):
+            return step
+        there = guess(step.noisy, move.s)
+        change = self._displacement(move, step.noisy, there) - (step.noisy - noisy)
+        return Step(move=move, noisy=step.noisy + spread(move.goes_on / 2, noisy) * change, clean=step.clean)
+
+    @staticmethod
+    def _displacement(move: Move, landed: Film, clean: Film) -> Film:
+        alpha, sigma = move.schedule.alpha(move.s), move.schedule.sigma(move.s)
+        per_noise = torch.where(sigma > 0, (sigma - move.schedule.sigma(move.t)) / sigma, 0.0)
+        per_clean = alpha - move.schedule.alpha(move.t) - per_noise * alpha
+        return spread(per_noise, landed) * landed + spread(per_clean, landed) * clean
+
+
+@dataclass(frozen=True)
+class Multistep2(Sampler):
+    """Carries on the change since the last guess: second order, one call.
+
+    DPM-Solver++(2M) (Lu et al. 2022, 2211.01095, Algorithm 2) with times per frame. A frame takes a
+    first-order step when it has just begun to move, has just left pure noise (it came an infinite way in
+    log-SNR), or lands on 0.
+    """
+
+    def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
+        clean = guess(noisy, move.t)
+        ahead = clean
+        if past is not None:
+            ahead = clean + spread(self._reach(move.stretch, past.move.stretch), noisy) * (clean - past.clean)
+        return Step(move=move, noisy=move(noisy, ahead), clean=clean)
+
+    @staticmethod
+    def _reach(now: Row, before: Row) -> Row:
+        known = now.isfinite() & (before > 0)
+        return torch.where(known, now / (2 * before), 0.0)
+
+
+def sample(
+    denoiser: Denoiser, noise: Film, *, plan: Plan, condition: Any = None, sampler: Sampler | None = None
+) -> Iterator[State]:
+    """Walks the plan from its first row to its last, yielding a State after every step. Keeps no gradients.
+
+    noise: "b c f h w", the films at the plan's first row: noise where that is 1, and the known frames
+    themselves where it is 0 (`schedule.level(plan.times[:1]).mix(clean, noise)` makes any such start).
+    Computes in float32, or float64 if the noise is. sampler: Euler by default. Raises Refusal if the plan has
+    another number of frames.
+    """
+    if plan.frames != noise.shape[2]:
+        raise Refusal(f"the plan has {plan.frames} frames and the noise {noise.shape[2]}: they must agree")
+    guess = _bind(denoiser, condition)
+    return _walk(guess, precise(noise), plan=plan, schedule=denoiser.schedule, sampler=sampler or Euler())
+
+
+def _bind(denoiser: Denoiser, condition: Any) -> Guess:
+    def guess(noisy: Film, t: Row) -> Film:
+        return denoiser(noisy, t.expand(len(noisy), -1), condition)
+
+    return guess
+
+
+def _walk(guess: Guess, noisy: Film, *, plan: Plan, schedule: Schedule, sampler: Sampler) -> Iterator[State]:
+    step = None
+    for number, (t, s) in enumerate(pairwise(plan.times.split(1)), start=1):
+        with torch.no_grad():  # around the step and not the yield: whoever looks on keeps their own mode
+            step = sampler(guess, noisy, move=Move(t=t, s=s, schedule=schedule), past=step)
+        noisy = step.noisy
+        clean = torch.where(spread(s, noisy) == 0, noisy, step.clean)
+        yield State(step=number, steps=plan.steps, t=s[0], noisy=noisy, clean=clean)
