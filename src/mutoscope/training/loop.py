@@ -225,7 +225,7 @@ class _Run:
             losses=dict(self.losses),
             rate=rate,
             samples_rate=rate * samples,
-            eta=left * self.seconds if left else left,
+            eta=None if left is None else left * self.seconds if left else 0.0,
             lr=self.lr,
             grad_norm=self.grad_norm,
             elapsed=self.elapsed,
@@ -310,12 +310,9 @@ def _named_weights(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.P
 
 def _tables(modules: Mapping[str, nn.Module]) -> set[str]:
     """Names of embedding tables: matrices by shape, lists of vectors by use."""
-    return {
-        f"{name}.{key}.weight"
-        for name, module in modules.items()
-        for key, part in _named(module.named_modules())
-        if isinstance(part, nn.Embedding)
-    }
+    parts = (part for module in modules.values() for part in module.modules())
+    tables = {id(part.weight) for part in parts if isinstance(part, nn.Embedding)}
+    return {name for name, weight in _named_weights(modules) if id(weight) in tables}
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], *, name: str, path: Path) -> None:

@@ -93,7 +93,8 @@ class RunFolder:
             return self._write(Plan(settings=settings, steps=steps))
         raise Refusal(
             f"{self.path} holds a run with other settings: {'; '.join(differing)}. Repeat the stored "
-            f"settings to resume it, or take a new run folder (there, init_from={self.path} goes on from its weights)"
+            f"settings to resume it, or take a new run folder; there, init_from={self.path} goes on from "
+            "its weights"
         )
 
     def fix_steps(self, steps: int, *, measured: int) -> Plan:
