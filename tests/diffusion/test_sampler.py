@@ -226,7 +226,7 @@ def test_how_often_the_denoiser_is_asked():
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_nothing_waits_for_the_device(sampler):
-    """On the meta device nothing can be read back: any look at a film's values from the host would fail here."""
+    """On the meta device nothing can be read back: a look at its values from the host would fail here."""
 
     def network(noisy, t, condition):
         assert noisy.device.type == t.device.type == "meta" and noisy.dtype == torch.bfloat16
