@@ -124,10 +124,22 @@ def rope_tables(
 def rotate(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n d/2"]) -> Float[Tensor, "b n h d"]:
     """Turn adjacent channel pairs (x₂ᵢ, x₂ᵢ₊₁) by each token's angles, in fp32; the result has the dtype of
     x."""
+    return (rotate_real if torch.compiler.is_compiling() else rotate_complex)(x, tables)
+
+
+def rotate_real(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n d/2"]) -> Float[Tensor, "b n h d"]:
+    """`rotate` in real numbers: what a compiler can fuse with its neighbours."""
     cos, sin = rearrange(tables, "two n p -> two n 1 p")
     left, right = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([left * cos - right * sin, left * sin + right * cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)
+
+
+def rotate_complex(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n d/2"]) -> Float[Tensor, "b n h d"]:
+    """`rotate` as one complex product: without a compiler five to ten times as fast as in real numbers."""
+    turn = torch.complex(*tables).unsqueeze(1)
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -148,17 +160,19 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "b n c"], *, rope: Float[Tensor, "2 n p"] | None = None
     ) -> Float[Tensor, "b h n d"]:
         """Normalised and, where `rope` is given, rotated queries."""
-        return self._heads(self.query_norm(self.query(x)), rope)
+        return self._normed_heads(self.query(x), self.query_norm, rope)
 
     def keys_values(
         self, x: Float[Tensor, "b m c"], *, rope: Float[Tensor, "2 m p"] | None = None
     ) -> tuple[Float[Tensor, "b h m d"], Float[Tensor, "b h m d"]]:
         """Normalised, rotated keys, and values."""
-        return self._heads(self.key_norm(self.key(x)), rope), self._heads(self.value(x), None)
+        value = rearrange(self.value(x), "b m (h d) -> b h m d", h=self.heads)
+        return self._normed_heads(self.key(x), self.key_norm, rope), value
 
-    def _heads(self, x: Tensor, rope: Tensor | None) -> Tensor:
-        x = rearrange(x, "b n (h d) -> b n h d", h=self.heads)
-        return (x if rope is None else rotate(x, rope)).transpose(1, 2)
+    def _normed_heads(self, x: Tensor, norm: nn.RMSNorm, rope: Tensor | None) -> Tensor:
+        # Under autocast x is bf16 and the weight fp32: norm and rotation are then done in fp32, and rounded once.
+        heads = rearrange(norm(x.to(norm.weight.dtype)), "b n (h d) -> b n h d", h=self.heads)
+        return (heads if rope is None else rotate(heads, rope)).to(x.dtype).transpose(1, 2)
 
     def forward(
         self,

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from mutoscope.models.activation import gelu
 from mutoscope.models.attention import attend
 
 
@@ -112,7 +113,7 @@ class TextBlock(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         x = x + self._attention(self.attention_norm(x), buckets, padding)
         normed = self.ffn_norm(x)
-        return x + self.down(F.gelu(self.gate(normed), approximate="tanh") * self.up(normed))
+        return x + self.down(gelu(self.gate(normed)) * self.up(normed))
 
     def _attention(self, x: Tensor, buckets: Tensor, padding: Tensor) -> Tensor:
         query, key, value = (

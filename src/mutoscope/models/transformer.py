@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mutoscope.models.activation import gelu
 from mutoscope.models.attention import Attention, merged_padding_bias, rope_tables
 from mutoscope.models.text import Text
 
@@ -136,6 +137,13 @@ class Transformer(nn.Module):
         flow = self.head(modulated_norm(x, shift, scale=scale, eps=self.config.eps).to(x.dtype))
         return self.patches.back(flow, size).to(noisy.dtype)
 
+    def compile_blocks(self) -> "Transformer":
+        """Compile what all blocks share, once: an eighth of the wait for compiling an eight-block model
+        whole."""
+        for block in self.blocks:
+            block.compile()
+        return self
+
     def _grid(self, noisy: Tensor, t: Tensor, first_frame: int) -> tuple[int, int, int]:
         """How many patches lie along f, h and w; says so if something does not fit (ValueError)."""
         f, h, w = noisy.shape[2:]
@@ -178,7 +186,8 @@ class Patches(nn.Module):
         """Tokens in (f, h, w) order, w fastest."""
         p, q, r = self.size
         pixels = rearrange(latents, "b c (f p) (h q) (w r) -> b (f h w) (c p q r)", p=p, q=q, r=r)
-        return F.linear(pixels.to(self.weight.dtype), self.weight.flatten(1), self.bias)
+        tokens = F.linear(pixels.to(self.weight.dtype), self.weight.flatten(1), self.bias)
+        return tokens.to(self.weight.dtype)  # under autocast, too, what the blocks add up stays in fp32
 
     def back(self, tokens: Float[Tensor, "b n d"], size: tuple[int, int, int]) -> Float[Tensor, "b c f h w"]:
         """Each token's numbers, channel fastest, back to where its patch was."""
@@ -237,7 +246,7 @@ class Block(nn.Module):
         x = gated_sum(x, mixed, gate=gate)
         x = x + self._read(self.cross_norm(x.float()).to(x.dtype), words)
         normed = modulated_norm(x, ffn_shift, scale=ffn_scale, eps=self.eps).to(x.dtype)
-        return gated_sum(x, self.ffn_out(F.gelu(self.ffn_in(normed), approximate="tanh")), gate=ffn_gate)
+        return gated_sum(x, self.ffn_out(gelu(self.ffn_in(normed))), gate=ffn_gate)
 
     def _read(self, x: Tensor, words: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         key, value, bias = words
