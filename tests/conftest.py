@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 if os.environ.get("MUTOSCOPE_CHECK_SHAPES", "1") != "0":
-    install_import_hook("mutoscope", "beartype.beartype")
+    install_import_hook("mutoscope", "shapes.checked")  # tools/shapes.py
 
 MISSING = ("could not import", "no module named", "not installed", "unavailable")
 

@@ -78,4 +78,4 @@ def test_shapes_are_checked_here() -> None:
     from mutoscope.video import Video
 
     with pytest.raises(Exception, match=r"(?i)type-check|jaxtyp|beartype"):
-        Video.from_tensor(torch.zeros(3, 2, 8), fps=8, notes={})  # three axes instead of four
+        Video.from_tensor(torch.zeros(3, 2, 8), fps=8.0, notes={})  # three axes instead of four
