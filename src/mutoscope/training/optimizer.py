@@ -45,7 +45,10 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 # Parts of a parameter's name that keep it with AdamW: tables, ...
 TABLES = ("embed", "modulation", "table", "position", "norm", "logit")
 # ... and the layers between the network and what it does not learn: pixels, latents, diffusion time.
-ENDS = ("patch", "head", "conv_in", "conv_out", "time.first", "time.second", "time.project")
+ENDS = (
+    *("patch", "head", "time.first", "time.second", "time.project"),
+    *("coder.first", "coder.last", "after_encoder", "before_decoder"),
+)
 ADAMW_WORDS = TABLES + ENDS
 
 # Layers that hold several matrices one above the other: each is made orthogonal on its own.
