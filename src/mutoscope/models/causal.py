@@ -74,7 +74,7 @@ class CausalConv(nn.Conv3d):
 
     def forward(
         self, x: Float[Tensor, "b c f h w"], memory: Memory | None = None
-    ) -> Float[Tensor, "b d f h w"]:
+    ) -> Float[Tensor, "b d f2 h2 w2"]:
         if self.past == 0:
             return super().forward(x)
         if memory is None and x.shape[2] == 1:
