@@ -14,7 +14,7 @@ from jaxtyping import AbstractArray
 
 
 def has_shape(annotation: Any) -> bool:
-    """Whether a jaxtyping shape stands anywhere in it: `Float[Tensor, "b"]`, or a list of them, or one or None."""
+    """Whether a jaxtyping shape stands anywhere in it, as in `list[Float[Tensor, "b"]]` or beside a None."""
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
         return True
     parts = annotation if isinstance(annotation, list) else get_args(annotation)
