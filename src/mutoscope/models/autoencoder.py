@@ -101,41 +101,46 @@ class Autoencoder(nn.Module):
             raise Refusal(f"frames={frames}: {z.shape[2]} latent frames decode to 1..{longest} frames")
         return _crop(self._decode(z, None), size)[:, :, :frames]
 
-    @torch.no_grad()
-    def stream_encode(self, chunks: Iterable[Float[Tensor, "b 3 f h w"]]) -> Iterator[Posterior]:
+    def stream_encode(self, chunks: Iterable[Float[Tensor, "b 3 _ h w"]]) -> Iterator[Posterior]:
         """`encode`, chunk by chunk: chunks of any lengths in, a posterior of one latent frame at a time out.
 
         The parts joined in time are what `encode` gives for the joined video, in memory that does not grow
-        with its length.
+        with its length. No gradients flow.
         """
         memory = Memory()
         for i, x in enumerate(_regroup(chunks, first=1, later=self.time_stride)):
             self._check(x, channels=3, what="pixels")
             lacking = self.time_stride - x.shape[2] if i else 0
-            yield self._encode(_pad_frames(self._pad_space(x), lacking), memory)
+            with torch.no_grad():
+                posterior = self._encode(_pad_frames(self._pad_space(x), lacking), memory)
+            yield posterior
 
-    @torch.no_grad()
     def stream_decode(
         self,
-        chunks: Iterable[Float[Tensor, "b c f h w"]],
+        chunks: Iterable[Float[Tensor, "b c _ h w"]],
         *,
         size: tuple[int, int] | None = None,
         frames: int | None = None,
         step: int = 2,
-    ) -> Iterator[Float[Tensor, "b 3 f2 h2 w2"]]:
+    ) -> Iterator[Float[Tensor, "b 3 _ h2 w2"]]:
         """`decode`, chunk by chunk: latent chunks of any lengths in, pixels of `step` latent frames out.
 
-        Raises `Refusal` at the end if the latents held fewer than `frames` frames.
+        Memory does not grow with the length, and no gradients flow. Raises `Refusal` at the end if the
+        latents held fewer than `frames` frames.
         """
+        for name, value in (("step", step), ("frames", frames)):
+            if value is not None and value < 1:
+                raise Refusal(f"{name}={value}: 1 or more is needed")
         memory, left = Memory(), frames
         for z in _regroup(chunks, first=step, later=step):
-            if left == 0:
-                return
             self._check(z, channels=self.config.z_dim, what="latents")
             self._check_crop(z, size)
-            x = _crop(self._decode(z, memory), size)[:, :, :left]
+            with torch.no_grad():
+                x = _crop(self._decode(z, memory), size)[:, :, :left]
             left = None if left is None else left - x.shape[2]
             yield x
+            if left == 0:
+                return
         if left:
             raise Refusal(f"frames={frames}: the latents ended {left} frames short of it")
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -29,31 +29,37 @@ class AutoencoderConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_dim: int = 96
-    decoder_base_dim: int | None = None
-    z_dim: int = 16
-    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2
+    base_dim: PositiveInt = 96
+    decoder_base_dim: PositiveInt | None = None
+    z_dim: PositiveInt = 16
+    dim_mult: tuple[PositiveInt, ...] = Field((1, 2, 4, 4), min_length=1)
+    num_res_blocks: PositiveInt = 2
     attn_scales: tuple[float, ...] = ()
     temporal_downsample: tuple[bool, ...] = (False, True, True)
-    patch_size: int | None = None
+    patch_size: PositiveInt | None = None
     residual: bool = False
-    dropout: float = 0.0
+    dropout: float = Field(0.0, ge=0, lt=1)
     latents_mean: tuple[float, ...] = ()
     latents_std: tuple[float, ...] = ()
 
     @model_validator(mode="after")
-    def _fits(self) -> "AutoencoderConfig":
-        if len(self.temporal_downsample) != len(self.dim_mult) - 1:
+    def _stages_fit(self) -> "AutoencoderConfig":
+        stages, halvings = len(self.dim_mult), len(self.temporal_downsample)
+        if halvings != stages - 1:
             raise ValueError(
-                f"temporal_downsample has {len(self.temporal_downsample)} entries for "
-                f"{len(self.dim_mult)} stages in dim_mult; it needs {len(self.dim_mult) - 1}, one fewer"
+                f"temporal_downsample has {halvings} entries for {stages} stages in dim_mult; "
+                f"it needs {stages - 1}, one fewer"
             )
+        if self.residual and self.attn_scales:
+            raise ValueError("attn_scales belong to the plain layout; leave them out where residual is true")
+        return self
+
+    @model_validator(mode="after")
+    def _statistics_fit(self) -> "AutoencoderConfig":
         for name in ("latents_mean", "latents_std"):
-            if len(getattr(self, name)) not in (0, self.z_dim):
-                raise ValueError(
-                    f"{name} has {len(getattr(self, name))} numbers; z_dim {self.z_dim} needs as many"
-                )
+            count = len(getattr(self, name))
+            if count not in (0, self.z_dim):
+                raise ValueError(f"{name} has {count} numbers; z_dim {self.z_dim} needs as many")
         if any(std <= 0 for std in self.latents_std):
             raise ValueError(f"latents_std has {min(self.latents_std)}; every deviation must be above 0")
         return self

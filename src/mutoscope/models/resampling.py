@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mutoscope.models.causal import CausalConv, Memory, opens_video
+from mutoscope.video import Refusal
 
 # Nearest doubling and then taps (u, v, w) is, on the undoubled signal, two taps at each parity:
 # even pixels see (u, v+w) at (i-1, i), odd ones (u+v, w) at (i, i+1).
@@ -39,7 +40,7 @@ class AverageDown(nn.Module):
     def __init__(self, channels: int, out: int, *, time: int, space: int) -> None:
         super().__init__()
         self.out, self.time, self.space = out, time, space
-        self.group = channels * time * space**2 // out
+        self.group = _share(channels * time * space**2, out)
 
     def forward(
         self, x: Float[Tensor, "b c f h w"], memory: Memory | None = None
@@ -60,7 +61,7 @@ class CopyUp(nn.Module):
     def __init__(self, channels: int, out: int, *, time: int, space: int) -> None:
         super().__init__()
         self.time, self.space = time, space
-        self.copies = out * time * space**2 // channels
+        self.copies = _share(out * time * space**2, channels)
 
     def forward(
         self, x: Float[Tensor, "b c f h w"], memory: Memory | None = None
@@ -71,6 +72,14 @@ class CopyUp(nn.Module):
         ).movedim(-1, 1)
         # Frame 0 is one frame, not `time`: the first copies would stand before the video.
         return x[:, :, self.time - 1 :] if opens_video(self, memory) else x
+
+
+def _share(many: int, few: int) -> int:
+    if many % few:
+        raise Refusal(
+            f"a shortcut cannot share {many} channels evenly among {few}; let stages keep or double theirs"
+        )
+    return many // few
 
 
 class Downsample(nn.Module):
