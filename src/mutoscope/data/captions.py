@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mutoscope.data.world.vocabulary import QUADRUPEDS, TRAVELLING, Scene
+from mutoscope.data.world.vocabulary import QUADRUPEDS, TRAVELLING, Scene, Vocabulary
 
 __all__ = ["caption", "every_wording", "full_caption"]
 
@@ -57,18 +57,22 @@ def full_caption(scene: Scene, *, without: Iterable[str] = ("camera",)) -> str:
     return _told(scene, None, set(NAMED) - set(without), shuffle=False)
 
 
-def every_wording() -> list[str]:
-    """Text that holds every word a caption can use, for training a tokenizer and for telling known from unknown."""
+def every_wording(vocabulary: Vocabulary) -> list[str]:
+    """Text that holds every word a caption of this vocabulary can use: what a tokenizer learns, and tells known words by."""
     scenes = [
-        Scene(subject, action, colour, "street", "clear", "day", "flat illustration", direction, "still")
-        for subject in ("man", "woman", "child", "robot", "astronaut", "dog", "cat", "horse")
-        for action in ("standing still", "walking", "running", "waving", "jumping", "dancing")
-        for colour in ("red", "blue", "green", "yellow", "purple", "orange", "white", "black")
-        for direction in ("left", "right")
+        Scene(subject, action, colour, vocabulary.place[0], "clear", "day", vocabulary.style[0], direction, "still")
+        for subject in vocabulary.subject
+        for action in vocabulary.action
+        for colour in vocabulary.colour
+        for direction in vocabulary.direction
     ]
-    told = [full_caption(scene) for scene in scenes]
-    tables = (PLACES, WEATHERS, LIGHTS, CAMERAS, STYLES)
-    return told + [wording for table in tables for wordings in table.values() for wording in wordings] + list(CLEAR_DAY)
+    tables = (
+        (PLACES, vocabulary.place), (WEATHERS, vocabulary.weather), (LIGHTS, vocabulary.light),
+        (CAMERAS, vocabulary.camera), (STYLES, vocabulary.style),
+    )  # fmt: skip
+    wordings = [one.format("a") for table, words in tables for word in words for one in table[word]]
+    coats = [f"{article} wearing {article} {colour} coat" for colour in vocabulary.colour for article in ("a", "an")]
+    return [full_caption(scene) for scene in scenes] + wordings + coats + list(CLEAR_DAY)
 
 
 def _told(scene: Scene, random: np.random.Generator | None, named: set[str], *, shuffle: bool) -> str:

@@ -1,0 +1,134 @@
+"""Named, complete runs: `mutoscope train NAME` is one of these, with any setting changed by its dotted name.
+
+    smoke   both networks end to end on small clips, under a minute on one core: for tests and newcomers
+    cpu     the model that a 2-core CPU trains in about two hours
+    gpu     the same course, larger, for 20 to 25 minutes of a data-centre GPU
+"""
+
+from mutoscope.models.autoencoder import AutoencoderConfig
+from mutoscope.models.transformer import TransformerConfig
+from mutoscope.training.autoencoder import ReconstructionSettings
+from mutoscope.training.course import AutoencoderStage, ClipSettings, DenoiserStage, Piece, Recipe
+from mutoscope.training.denoiser import JointSettings
+from mutoscope.training.loop import TrainSettings
+from mutoscope.training.optimizer import OptimizerSettings
+
+__all__ = ["RECIPES"]
+
+MUON = OptimizerSettings(muon_lr=0.02, adamw_lr=1e-3)
+MUON_CONVOLUTIONS = OptimizerSettings(muon_lr=0.025, adamw_lr=3e-3)
+
+
+def _autoencoder(base: int, z: int, *, blocks: int, stages: int = 2) -> AutoencoderConfig:
+    """Wan 2.2's layout with pixels folded 4x4: 8x8 in space for two stages, twice in time for every step down."""
+    return AutoencoderConfig(
+        residual=True, patch_size=4, base_dim=base, decoder_base_dim=base, z_dim=z, num_res_blocks=blocks,
+        dim_mult=(1,) * stages, temporal_downsample=(True,) * (stages - 1),
+    )  # fmt: skip
+
+
+def _transformer(width: int, layers: int, *, channels: int, patch: int = 2) -> TransformerConfig:
+    return TransformerConfig(
+        heads=width // 64, head_dim=64, in_channels=channels, out_channels=channels, text_dim=width,
+        ffn_dim=4 * width, layers=layers, patch_size=(1, patch, patch),
+    )  # fmt: skip
+
+
+SMOKE = Recipe(
+    about="autoencoder and denoiser end to end in under a minute on one core; its films are blurs",
+    clips=ClipSettings(frames=5, width=48, height=32),
+    autoencoder=AutoencoderStage(
+        model=_autoencoder(16, 8, blocks=1),
+        terms=ReconstructionSettings(batch=2),
+        frames=5,
+        train=TrainSettings(steps=40, optimizer=MUON_CONVOLUTIONS, warmup_steps=5, ema=0.9, log_steps=5),
+        measure=2,
+    ),
+    latents=64,
+    denoiser=DenoiserStage(
+        transformer=_transformer(64, 2, channels=8),
+        text_layers=1,
+        text_ffn=128,
+        pieces=(
+            Piece(
+                joint=JointSettings(lengths={1: 1.0}, frames_a_step=16),
+                train=TrainSettings(steps=20, optimizer=MUON, warmup_steps=5, ema=0.9, log_steps=5),
+            ),
+            Piece(
+                joint=JointSettings(lengths={1: 0.3, 3: 0.7}, frames_a_step=24),
+                train=TrainSettings(steps=40, optimizer=MUON, warmup_steps=5, ema=0.9, log_steps=5),
+            ),
+        ),
+    ),
+    steps=8,
+    threads=1,
+)
+
+CPU = Recipe(
+    about="the model that ships: 96x64, 25 frames, about two hours on two cores with fast bfloat16",
+    autoencoder=AutoencoderStage(
+        model=_autoencoder(64, 24, blocks=2),
+        terms=ReconstructionSettings(batch=4, kl=1e-3),
+        train=TrainSettings(
+            minutes=40, seed=1, optimizer=MUON_CONVOLUTIONS, warmup_steps=15, ema=0.998, decay_share=0.3,
+            precision="bfloat16", log_steps=20,
+        ),
+    ),
+    latents=5120,
+    denoiser=DenoiserStage(
+        transformer=_transformer(256, 8, channels=24),
+        pieces=(
+            Piece(
+                joint=JointSettings(lengths={1: 1.0}, frames_a_step=96),
+                train=TrainSettings(
+                    minutes=15, seed=2, optimizer=MUON, warmup_steps=50, ema=0.995, decay_share=0.0,
+                    precision="bfloat16", log_steps=20,
+                ),
+            ),
+            Piece(
+                joint=JointSettings(lengths={1: 0.15, 4: 0.25, 13: 0.6}, frames_a_step=208),
+                train=TrainSettings(
+                    minutes=60, seed=3, optimizer=MUON, warmup_steps=50, ema=0.999, decay_share=0.3,
+                    precision="bfloat16", log_steps=20,
+                ),
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+GPU = Recipe(
+    about="160x96, 33 frames, whole vocabulary; 20 to 25 minutes of one H100 or H200",
+    clips=ClipSettings(vocabulary="full", frames=33, width=160, height=96),
+    autoencoder=AutoencoderStage(
+        model=_autoencoder(128, 32, blocks=2),
+        terms=ReconstructionSettings(batch=24, kl=1e-3),
+        frames=17,
+        train=TrainSettings(
+            minutes=7, seed=1, optimizer=MUON_CONVOLUTIONS, warmup_steps=100, ema=0.999, decay_share=0.3,
+            precision="bfloat16", log_steps=50,
+        ),
+    ),
+    latents=49152,
+    denoiser=DenoiserStage(
+        transformer=_transformer(384, 10, channels=32),
+        pieces=(
+            Piece(
+                joint=JointSettings(lengths={1: 1.0}, frames_a_step=1024, compiled=True),
+                train=TrainSettings(
+                    minutes=2, seed=2, optimizer=MUON, warmup_steps=100, ema=0.995, decay_share=0.0,
+                    precision="bfloat16", log_steps=50,
+                ),
+            ),
+            Piece(
+                joint=JointSettings(lengths={1: 0.1, 5: 0.2, 17: 0.7}, frames_a_step=2176, compiled=True),
+                train=TrainSettings(
+                    minutes=11, seed=3, optimizer=MUON, warmup_steps=200, ema=0.999, decay_share=0.3,
+                    precision="bfloat16", log_steps=50,
+                ),
+            ),
+        ),
+    ),
+    steps=28,
+)  # fmt: skip
+
+RECIPES = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU}

@@ -1,0 +1,264 @@
+"""A course: from clips to a model folder that films, in stages that each resume by the same call.
+
+    1 autoencoder   clips -> latents and back                  RUN/autoencoder/
+    2 latents       every clip encoded once                    RUN/latents/
+    3 denoiser      words and noise -> latents, in pieces      RUN/denoiser-1/, RUN/denoiser-2/, ...
+    4 model         the public folder                          RUN/model/
+
+Each piece of the denoiser's training starts from the averaged weights of the one before (single frames first, then
+clips, say). `run` is a generator of events; whoever iterates draws progress and contact sheets.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from mutoscope.checkpoints.folder import Model, ModelFacts, load_model, save_model
+from mutoscope.data.captions import every_wording
+from mutoscope.data.clips import verify
+from mutoscope.data.latents import LatentCache, encode_all
+from mutoscope.data.loader import Ahead, FolderSource, Source, WorldSource
+from mutoscope.data.world import VOCABULARIES
+from mutoscope.models.autoencoder import Autoencoder, AutoencoderConfig
+from mutoscope.models.precision import fast_dtype
+from mutoscope.models.text import TextEncoder, TextEncoderConfig
+from mutoscope.models.tokenizer import Tokenizer
+from mutoscope.models.transformer import Transformer, TransformerConfig
+from mutoscope.models.words import Words
+from mutoscope.training.autoencoder import AutoencoderTask, ReconstructionSettings, measure_latents
+from mutoscope.training.denoiser import DenoiserTask, JointSettings
+from mutoscope.training.loop import Progress, TrainSettings, start_from, train
+from mutoscope.video import Refusal
+
+__all__ = ["AutoencoderStage", "ClipSettings", "DenoiserStage", "Event", "Piece", "Recipe", "Stage", "run"]
+
+Stage = Literal["autoencoder", "denoiser", "all"]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClipSettings(Settings):
+    """The clips that are trained on."""
+
+    vocabulary: Literal["small", "full"] = "small"
+    frames: int = Field(25, ge=1)
+    width: int = Field(96, ge=16)
+    height: int = Field(64, ge=16)
+    fps: float = Field(12.0, gt=0)
+    seed: int = 1
+
+
+class AutoencoderStage(Settings):
+    """How the autoencoder is built and trained; `frames` of a clip are seen at a time."""
+
+    model: AutoencoderConfig
+    terms: ReconstructionSettings = ReconstructionSettings()
+    frames: int = Field(9, ge=1)
+    train: TrainSettings
+    measure: int = Field(16, ge=1, description="batches by which the latents' mean and deviation are measured")
+
+
+class Piece(Settings):
+    """One piece of the denoiser's training."""
+
+    joint: JointSettings = JointSettings()
+    train: TrainSettings
+
+
+class DenoiserStage(Settings):
+    """How transformer and text encoder are built and trained."""
+
+    transformer: TransformerConfig
+    text_layers: int = Field(2, ge=1)
+    text_ffn: int = Field(640, ge=1)
+    tokens: int = Field(512, ge=258, description="size of the tokenizer's vocabulary")
+    pieces: tuple[Piece, ...]
+
+
+class Recipe(Settings):
+    """A named, complete set of settings: everything that a run needs to know."""
+
+    about: str
+    clips: ClipSettings = ClipSettings()
+    autoencoder: AutoencoderStage
+    latents: int = Field(ge=1, description="clips to encode for the denoiser")
+    denoiser: DenoiserStage
+    steps: int = Field(24, ge=1, description="default number of sampling steps")
+    guidance: float = Field(3.0, ge=0, description="default guidance scale")
+    shift: float = Field(3.0, gt=0, description="shift of the sampling grid towards noise")
+    threads: int | None = Field(None, ge=1, description="CPU threads; all cores if left away")
+
+
+@dataclass
+class Networks:
+    """What has been trained so far, for whoever looks on."""
+
+    autoencoder: Autoencoder
+    transformer: Transformer | None = None
+    words: Words | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened: `stage` names where, `progress` is the loop's, `text` a line to show."""
+
+    stage: str
+    text: str
+    networks: Networks = field(repr=False)
+    progress: Progress | None = None
+    done: int = 0
+    total: int | None = None
+
+
+def run(
+    recipe: Recipe, out: str | Path, *, data: str | Path | None = None, stage: Stage = "all", start: str | Path | None = None
+) -> Iterator[Event]:
+    """Run a course in the folder `out`; the same call goes on where an earlier one stopped.
+
+    Args:
+        data: a folder of real clips instead of the made world.
+        stage: only the autoencoder, only what follows it, or all.
+        start: a model folder whose weights every stage starts from; its shapes must be the recipe's.
+
+    Raises:
+        Refusal: the folder's run has other settings, or the data folder holds no clips.
+    """
+    return _Course(recipe, Path(out), data=data, start=start).stages(stage)
+
+
+class _Course:
+    def __init__(self, recipe: Recipe, out: Path, *, data: str | Path | None, start: str | Path | None) -> None:
+        self.recipe, self.out, self.data = recipe, out, data
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.start = load_model(start) if start else None
+        torch.manual_seed(recipe.autoencoder.train.seed)
+        autoencoder = self.start.autoencoder if self.start else Autoencoder(recipe.autoencoder.model)
+        self.net = Networks(autoencoder.to(self.device, memory_format=torch.channels_last_3d))
+        self.clips = [] if data is None else verify(data).clips
+
+    def stages(self, stage: Stage) -> Iterator[Event]:
+        if stage in ("all", "autoencoder"):
+            yield from self._train_autoencoder()
+        if stage in ("all", "denoiser"):
+            self._recall_autoencoder()
+            yield from self._encode()
+            yield from self._train_denoiser()
+            yield self._finish()
+
+    def source(self, frames: int, *, seed: int | None = None) -> Source:
+        clips = self.recipe.clips
+        common: dict[str, Any] = {
+            "frames": frames, "size": (clips.width, clips.height), "fps": clips.fps,
+            "seed": clips.seed if seed is None else seed,
+        }  # fmt: skip
+        if self.data is not None:
+            return FolderSource(self.clips, **common)
+        return WorldSource(VOCABULARIES[clips.vocabulary], device=self.device, **common)
+
+    def _train_autoencoder(self) -> Iterator[Event]:
+        stage = self.recipe.autoencoder
+        source = self.source(stage.frames)
+        batches = Ahead(lambda step: source.batch(step, stage.terms.batch))
+        task = AutoencoderTask(self.net.autoencoder, batches, settings=stage.terms)
+        for progress in train(task, stage.train, self.out / "autoencoder"):
+            yield Event("autoencoder", str(progress), self.net, progress, progress.step, progress.steps)
+
+    def _recall_autoencoder(self) -> None:
+        """The averaged weights of the trained autoencoder (or the starting model's), and its latents' statistics."""
+        folder = self.out / "autoencoder"
+        if (folder / "checkpoints").is_dir():
+            start_from({"autoencoder": self.net.autoencoder}, folder)
+        elif self.start is None:
+            raise Refusal(f"{folder} holds no trained autoencoder; run the stage 'autoencoder' first")
+        if self.start is not None and not (folder / "checkpoints").is_dir():
+            return
+        source = self.source(self.recipe.clips.frames, seed=self.recipe.clips.seed + 1000)
+        mean, std = measure_latents(
+            self.net.autoencoder, lambda step: source.batch(step, 8), count=self.recipe.autoencoder.measure
+        )
+        found = {"latents_mean": tuple(mean.tolist()), "latents_std": tuple(std.tolist())}
+        self.net.autoencoder.config = self.net.autoencoder.config.model_copy(update=found)
+
+    def _encode(self) -> Iterator[Event]:
+        total, source = self.recipe.latents, self.source(self.recipe.clips.frames)
+        if self.data is not None:
+            total = min(total, max(64, 8 * len(self.clips)))
+        for done in encode_all(source, self.out / "latents", encode=self._encoder(), count=total, facts=self._facts(total)):
+            yield Event("latents", f"{done}/{total} clips encoded", self.net, None, done, total)
+
+    def _encoder(self):
+        autoencoder, dtype = self.net.autoencoder.eval(), fast_dtype(torch.device(self.device))
+
+        @torch.no_grad()
+        def encode(video: Tensor) -> Tensor:
+            with torch.autocast(self.device, dtype, enabled=dtype != torch.float32):
+                mean = autoencoder.encode(video.to(self.device)).mean
+            return autoencoder.normalise(mean.float()).cpu()
+
+        return encode
+
+    def _facts(self, total: int) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.net.autoencoder.state_dict().items()):
+            digest.update(name.encode() + weight.float().cpu().numpy().tobytes())
+        clips = self.recipe.clips.model_dump(mode="json")
+        return {"encoder": digest.hexdigest()[:16], "clips": clips, "count": total, "data": str(self.data or "the made world")}
+
+    def _train_denoiser(self) -> Iterator[Event]:
+        stage = self.recipe.denoiser
+        cache = LatentCache.load(self.out / "latents")
+        self._build_denoiser(cache)
+        assert self.net.transformer is not None and self.net.words is not None
+        for number, piece in enumerate(stage.pieces, start=1):
+            settings = piece.train
+            if number > 1:
+                settings = settings.model_copy(update={"init_from": str(self.out / f"denoiser-{number - 1}")})
+            task = DenoiserTask(
+                self.net.transformer, self.net.words, cache=cache, settings=piece.joint, seed=settings.seed
+            )
+            name = f"denoiser {number}/{len(stage.pieces)}"
+            for progress in train(task, settings, self.out / f"denoiser-{number}"):
+                yield Event(name, str(progress), self.net, progress, progress.step, progress.steps)
+
+    def _build_denoiser(self, cache: LatentCache) -> None:
+        stage = self.recipe.denoiser
+        torch.manual_seed(stage.pieces[0].train.seed)
+        if self.start is not None:
+            self.net.transformer, self.net.words = self.start.transformer.float(), self.start.words.float()
+        else:
+            told = [entry for entry in cache.told if isinstance(entry, str)]
+            wordings = told or every_wording(VOCABULARIES[self.recipe.clips.vocabulary])
+            tokenizer = Tokenizer.train(wordings, stage.tokens)
+            config = TextEncoderConfig(
+                vocabulary=tokenizer.vocabulary_size, width=stage.transformer.text_dim, layers=stage.text_layers,
+                ffn_dim=stage.text_ffn,
+            )  # fmt: skip
+            self.net.transformer = Transformer(stage.transformer)
+            padded_to = stage.pieces[0].joint.padded_to
+            self.net.words = Words(tokenizer, TextEncoder(config), padded_to=padded_to)
+        self.net.transformer.to(self.device)
+        self.net.words.to(self.device)
+
+    def _finish(self) -> Event:
+        last = self.out / f"denoiser-{len(self.recipe.denoiser.pieces)}"
+        assert self.net.transformer is not None and self.net.words is not None
+        start_from({"transformer": self.net.transformer, "text_encoder": self.net.words.encoder}, last)
+        folder = save_model(self.model(), self.out / "model")
+        return Event("model", f"{folder} holds the model", self.net)
+
+    def model(self) -> Model:
+        recipe, clips = self.recipe, self.recipe.clips
+        assert self.net.transformer is not None and self.net.words is not None
+        facts = ModelFacts(
+            fps=clips.fps, size=(clips.width, clips.height), frames=clips.frames, steps=recipe.steps,
+            guidance=recipe.guidance,
+        )  # fmt: skip
+        return Model(self.net.transformer, self.net.words, self.net.autoencoder, shift=recipe.shift, facts=facts)
