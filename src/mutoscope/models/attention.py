@@ -96,7 +96,7 @@ def rope_axes(head_dim: int) -> tuple[int, int, int]:
 
 def rope_angles(
     size: tuple[int, int, int], head_dim: int, *, first_frame: int = 0, device: torch.device | None = None
-) -> Float[Tensor, "n d/2"]:
+) -> Float[Tensor, "n p"]:
     """By what angle every channel pair of every token turns, for f·h·w tokens in (f, h, w) order.
 
     Pair i of an axis with d channels turns by position · 10000^(-2i/d). Rotary embedding: Su et al. 2021;
@@ -115,19 +115,19 @@ def rope_angles(
 
 def rope_tables(
     size: tuple[int, int, int], head_dim: int, *, first_frame: int = 0, device: torch.device | None = None
-) -> Float[Tensor, "2 n d/2"]:
+) -> Float[Tensor, "2 n p"]:
     """Cosines and sines of `rope_angles`, computed in fp64 and kept in fp32."""
     angles = rope_angles(size, head_dim, first_frame=first_frame, device=device)
     return torch.stack([angles.cos(), angles.sin()]).float()
 
 
-def rotate(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n d/2"]) -> Float[Tensor, "b n h d"]:
+def rotate(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n p"]) -> Float[Tensor, "b n h d"]:
     """Turn adjacent channel pairs (x₂ᵢ, x₂ᵢ₊₁) by each token's angles, in fp32; the result has the dtype of
     x."""
     return (rotate_real if torch.compiler.is_compiling() else rotate_complex)(x, tables)
 
 
-def rotate_real(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n d/2"]) -> Float[Tensor, "b n h d"]:
+def rotate_real(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n p"]) -> Float[Tensor, "b n h d"]:
     """`rotate` in real numbers: what a compiler can fuse with its neighbours."""
     cos, sin = rearrange(tables, "two n p -> two n 1 p")
     left, right = x.float().unflatten(-1, (-1, 2)).unbind(-1)
@@ -135,7 +135,7 @@ def rotate_real(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n d/2"]) -
     return turned.flatten(-2).to(x.dtype)
 
 
-def rotate_complex(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n d/2"]) -> Float[Tensor, "b n h d"]:
+def rotate_complex(x: Float[Tensor, "b n h d"], tables: Float[Tensor, "2 n p"]) -> Float[Tensor, "b n h d"]:
     """`rotate` as one complex product: without a compiler five to ten times as fast as in real numbers."""
     turn = torch.complex(*tables).unsqueeze(1)
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
@@ -170,7 +170,8 @@ class Attention(nn.Module):
         return self._normed_heads(self.key(x), self.key_norm, rope), value
 
     def _normed_heads(self, x: Tensor, norm: nn.RMSNorm, rope: Tensor | None) -> Tensor:
-        # Under autocast x is bf16 and the weight fp32: norm and rotation are then done in fp32, and rounded once.
+        # Under autocast x is bf16 and the weight fp32: norm and rotation are then done in fp32, and rounded
+        # once.
         heads = rearrange(norm(x.to(norm.weight.dtype)), "b n (h d) -> b n h d", h=self.heads)
         return (heads if rope is None else rotate(heads, rope)).to(x.dtype).transpose(1, 2)
 

@@ -110,8 +110,9 @@ class Transformer(nn.Module):
         *,
         text: Text | TextMemory,
         first_frame: int = 0,
-    ) -> Float[Tensor, "b c f h w"]:
-        """Predict the flow, in the dtype of `noisy`.
+    ) -> Float[Tensor, "b out f h w"]:
+        """Predict the flow, in the dtype of `noisy`; out_channels are those of `noisy` unless configured
+        otherwise.
 
         Args:
             noisy: latents; f, h, w multiples of the patch size.
