@@ -1,0 +1,63 @@
+"""Contact sheets of what is being trained: clips beside their reconstructions, and films of fixed prompts.
+
+The seeds and the clips stay the same, so the sheets of one run can be leafed through like a flip book of learning.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+from mutoscope.checkpoints.folder import Model
+from mutoscope.data.captions import full_caption
+from mutoscope.data.loader import Source
+from mutoscope.data.world import Vocabulary
+from mutoscope.media import contact_sheet, save_png
+from mutoscope.models.autoencoder import Autoencoder
+from mutoscope.models.precision import fast_dtype
+from mutoscope.pipelines.generate import Pipeline
+from mutoscope.video import Video
+
+__all__ = ["reconstruction_sheet", "sample_sheet", "world_prompts", "world_sheet"]
+
+SEED = 7
+
+
+def reconstruction_sheet(autoencoder: Autoencoder, source: Source, *, path: str | Path, count: int = 4) -> Path:
+    """Clips of a source, each above its reconstruction, written as a PNG."""
+    batch = source.batch(SEED, count)
+    device = next(autoencoder.parameters()).device
+    dtype = fast_dtype(device)
+    with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        video = batch.video.to(device)
+        made = autoencoder.decode(autoencoder.encode(video).mode())[:, :, : video.shape[2]].float().cpu()
+    pairs = zip(_videos(batch.video, source.fps), _videos(made, source.fps), strict=True)
+    captions = chain.from_iterable((caption, "reconstruction") for caption in batch.captions)
+    save_png(contact_sheet(list(chain.from_iterable(pairs)), columns=7, captions=list(captions)), Path(path))
+    return Path(path)
+
+
+def sample_sheet(model: Model, prompts: Sequence[str], *, path: str | Path, seed: int = SEED) -> Path:
+    """Films of the prompts, one a row, written as a PNG. The model itself is left as it is."""
+    pipeline = Pipeline(model)
+    videos = list(pipeline.films([pipeline.request(prompt, seed=seed) for prompt in prompts]))
+    save_png(contact_sheet(videos, columns=7, captions=list(prompts)), Path(path))
+    return Path(path)
+
+
+def world_prompts(vocabulary: Vocabulary, count: int = 8) -> list[str]:
+    """The README's prompt, and full descriptions of scenes that were kept out of training."""
+    scenes = vocabulary.scenes(SEED, 0, count - 1, held_out=True)
+    return ["a man walking in the rain", *(full_caption(scene) for scene in scenes)]
+
+
+def world_sheet(source: Source, *, path: str | Path, count: int = 8) -> Path:
+    """Clips of a source and their captions, written as a PNG."""
+    batch = source.batch(SEED, count)
+    save_png(contact_sheet(list(_videos(batch.video, source.fps)), columns=7, captions=batch.captions), Path(path))
+    return Path(path)
+
+
+def _videos(video: torch.Tensor, fps: float) -> list[Video]:
+    return [Video.from_tensor(clip, fps=fps) for clip in video]
