@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mutoscope.models.causal import CausalConv, FrameAttention, Memory, ResidualBlock, RMSNorm
+from mutoscope.models.causal import CausalConv, FrameAttention, Memory, ResidualBlock, RMSNorm, after_past
 
 LAYERS = {
     "conv": lambda: CausalConv(3, 5, kernel=(3, 3, 3)),
@@ -116,3 +116,13 @@ def test_attention_stays_within_its_frame():
     changed[:, :, 1] += 1
     same = (layer(x) - layer(changed)).abs().amax(dim=(0, 1, 3, 4)) < 1e-12
     assert same.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@torch.no_grad()
+def test_the_past_lies_as_the_present_does(batch):
+    conv, memory = CausalConv(4, 4, kernel=(3, 3, 3)), Memory()
+    x = torch.randn(batch, 4, 5, 4, 4).to(memory_format=torch.channels_last_3d)
+    for part in x.split((1, 4), dim=2):
+        joined = after_past(part, 2, layer=conv, memory=memory)
+        assert joined.is_contiguous(memory_format=torch.channels_last_3d)

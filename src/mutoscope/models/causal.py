@@ -37,8 +37,11 @@ class Memory:
         return self._past.get(layer)
 
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
-        # A copy: a slice would keep the whole chunk alive.
-        self._past[layer] = frames.clone()
+        # A copy: a slice would keep the whole chunk alive. In the layout of the chunk: joined with frames of
+        # another layout, every convolution would begin by reordering its whole input.
+        last = frames.stride(1) == 1
+        layout = torch.channels_last_3d if last else torch.contiguous_format
+        self._past[layer] = frames.clone(memory_format=layout)
 
 
 def opens_video(layer: nn.Module, memory: Memory | None) -> bool:
@@ -51,9 +54,7 @@ def after_past(
 ) -> Float[Tensor, "b c f2 h w"]:
     """`x` with the `frames` frames before it in front: those remembered, or zeros where the video begins."""
     past = memory.past(layer) if memory is not None else None
-    if past is None:
-        past = x.new_zeros(x.shape[0], x.shape[1], frames, *x.shape[3:])
-    x = torch.cat([past, x], dim=2)
+    x = F.pad(x, (0, 0, 0, 0, frames, 0)) if past is None else torch.cat([past, x], dim=2)
     if memory is not None:
         memory.keep(layer, x[:, :, -frames:])
     return x
