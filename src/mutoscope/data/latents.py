@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mutoscope.data.captions import caption
-from mutoscope.data.loader import Batch, Source
+from mutoscope.data.loader import Ahead, Batch, Source
 from mutoscope.data.world import Scene
 from mutoscope.video import Refusal
 
@@ -83,8 +83,9 @@ def encode_all(source: Source, folder: str | Path, *, encode: Encode, count: int
 
 def _encode_shard(source: Source, path: Path, *, encode: Encode, start: int, stop: int, batch: int = 8) -> None:
     latents, figures, told = [], [], []
+    batches = Ahead(lambda step: source.batch(step, batch))  # the next clips are drawn while these are encoded
     for step in range(start // batch, -(-stop // batch)):
-        clips = source.batch(step, batch)
+        clips = batches(step)
         clean = encode(clips.video)
         latents.append(clean.to(torch.bfloat16))
         figures.append(on_latent_grid(clips.figure, clean))
