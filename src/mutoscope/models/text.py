@@ -67,14 +67,14 @@ class TextEncoder(nn.Module):
         nn.init.normal_(self.tokens.weight)
 
     def forward(self, ids: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-        """Encode token ids; `mask` (bool or 0/1) says which are real. Rows past the mask are zero."""
-        real = mask.bool()
-        hidden = torch.zeros(real.shape, device=ids.device).masked_fill(~real, torch.finfo(torch.float32).min)
+        """Encode token ids; `mask` says which are real. Rows past the mask are zero."""
+        # The least float and not -inf: a caption without any token must not become NaN.
+        hidden = torch.zeros(mask.shape, device=ids.device).masked_fill(~mask, torch.finfo(torch.float32).min)
         buckets = self._buckets(ids)
         x = self.tokens(ids)
         for block in self.blocks:
             x = block(x, buckets, padding=rearrange(hidden, "b m -> b 1 1 m"))
-        return self.norm(x) * real.unsqueeze(-1)
+        return self.norm(x) * mask.unsqueeze(-1)
 
     def _buckets(self, ids: Tensor) -> Int[Tensor, "n n"]:
         places = torch.arange(ids.shape[1], device=ids.device)
