@@ -47,11 +47,11 @@ def attend(
 
     `bias` is added to the scores: -inf removes a key, log(n) counts it n times.
     """
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
     if fused_is_faster(query, key):
         mask = None if bias is None else bias.to(query.dtype)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
-    return plain_attention(query, key, value=value, bias=bias, scale=scale)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=factor)
+    return plain_attention(query, key, value=value, bias=bias, scale=factor)
 
 
 def plain_attention(

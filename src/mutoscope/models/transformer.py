@@ -13,6 +13,7 @@ once: `Transformer.remember`. Weights fit `WanTransformer3DModel` of diffusers, 
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,7 +76,8 @@ class Transformer(nn.Module):
             nn.GELU(approximate="tanh"),
             nn.Linear(config.width, config.width),
         )
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks: Iterable[Block] = blocks  # type: ignore[assignment]  # a list of modules does not know its type
         self.modulation = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
         self.head = nn.Linear(config.width, config.out_channels * math.prod(config.patch_size))
         self.checkpointing = False
@@ -88,8 +90,9 @@ class Transformer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for linear in (self.time.first, self.time.second, self.text[0], self.text[2]):
-            nn.init.normal_(linear.weight, std=0.02)
+        for module in (self.time.first, self.time.second, *self.text):
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.head.weight)
 
     def remember(self, text: Text) -> TextMemory:
