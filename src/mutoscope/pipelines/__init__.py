@@ -1,0 +1,31 @@
+"""Weights to video: what is asked (`Request`), what is made of it (`Pipeline`), and its files (`output`)."""
+
+from pathlib import Path
+
+import torch
+
+from mutoscope.checkpoints.folder import load_model
+from mutoscope.models.precision import Precision
+from mutoscope.pipelines.generate import Pipeline, Step
+from mutoscope.pipelines.request import Request
+from mutoscope.video import Refusal
+
+__all__ = ["PRETRAINED", "Pipeline", "Request", "Step", "load"]
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+def load(
+    folder: str | Path | None = None,
+    *,
+    precision: Precision = "auto",
+    device: torch.device | str | None = None,
+) -> Pipeline:
+    """A model, ready to make films: the one that ships, one in a folder, or one of the hub ("owner/name").
+
+    Raises:
+        Refusal: there is no model, or it cannot be read.
+    """
+    if folder is None and not (PRETRAINED / "model_index.json").exists():
+        raise Refusal("no model ships with this copy of mutoscope; train one, or name a folder with --model")
+    return Pipeline(load_model(folder or PRETRAINED), precision=precision, device=device, in_place=True)
