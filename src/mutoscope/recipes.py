@@ -1,8 +1,8 @@
 """Named, complete runs: `mutoscope train NAME` is one of these, with any setting changed by its dotted name.
 
-    smoke   both networks end to end on small clips, under a minute on one core: for tests and newcomers
-    cpu     the model that a 2-core CPU trains in about two hours
-    gpu     the same course, larger, for 20 to 25 minutes of a data-centre GPU
+smoke   both networks end to end on small clips, under a minute on one core: for tests and newcomers
+cpu     the model that a 2-core CPU trains in about two hours
+gpu     the same course, larger, for 20 to 25 minutes of a data-centre GPU
 """
 
 from mutoscope.models.autoencoder import AutoencoderConfig
@@ -20,7 +20,7 @@ MUON_CONVOLUTIONS = OptimizerSettings(muon_lr=0.025, adamw_lr=3e-3)
 
 
 def _autoencoder(base: int, z: int, *, blocks: int, stages: int = 2) -> AutoencoderConfig:
-    """Wan 2.2's layout with pixels folded 4x4: 8x8 in space for two stages, twice in time for every step down."""
+    """Wan 2.2's layout with pixels folded 4x4: 8x8 in space for two stages, 2 in time a step down."""
     return AutoencoderConfig(
         residual=True, patch_size=4, base_dim=base, decoder_base_dim=base, z_dim=z, num_res_blocks=blocks,
         dim_mult=(1,) * stages, temporal_downsample=(True,) * (stages - 1),

@@ -1,8 +1,9 @@
 """The value every room hands on: frames, and how fast they are shown.
 
-A `Video` holds 8-bit pictures, `frames` of shape `f h w 3`, with a frame rate and notes (prompt, seed, settings: plain
-words that travel inside every file it is saved to). It behaves like a list of pictures: it has a length, an index gives
-one picture, a slice gives a shorter `Video`. Networks see floats in [-1, 1] with the channel first, `3 f h w`:
+A `Video` holds 8-bit pictures, `frames` of shape `f h w 3`, with a frame rate and notes (prompt, seed,
+settings: plain words that travel inside every file it is saved to). It behaves like a list of pictures: it
+has a length, an index gives one picture, a slice gives a shorter `Video`. Networks see floats in [-1, 1] with
+the channel first, `3 f h w`:
 
     pixel = round((x + 1) * 127.5)        x = pixel / 127.5 - 1
 
@@ -27,7 +28,8 @@ __all__ = ["Refusal", "Video", "resize"]
 
 
 class Refusal(ValueError):
-    """Something the user asked for that cannot be done: one clear line with the value, what is allowed and the way out.
+    """Something the user asked for that cannot be done: one clear line with the value, what is allowed and
+    the way out.
 
     The command line prints it without a traceback and leaves with exit code 2.
     """
@@ -40,7 +42,8 @@ class Video:
     Args:
         frames: 8-bit RGB pictures, `f h w 3`, at least one, 0 black to 255 full.
         fps: frames per second, above 0.
-        notes: words that travel with the video (`prompt`, `seed`, ...), text to text; other values become text.
+        notes: words that travel with the video (`prompt`, `seed`, ...), text to text; other values become
+            text.
 
     Raises:
         Refusal: frames of another shape or type, or a rate that is no positive number.
@@ -97,9 +100,11 @@ class Video:
         if isinstance(index, slice):
             chosen = range(len(self))[index]
             if not chosen:
-                raise Refusal(f"the slice {index.start}:{index.stop}:{index.step} of {len(self)} frames is empty")
+                raise Refusal(
+                    f"the slice {index.start}:{index.stop}:{index.step} of {len(self)} frames is empty"
+                )
             return replace(self, frames=self.frames[torch.tensor(chosen)])
-        if not -len(self) <= index < len(self):  # IndexError, and not a Refusal, is what ends a loop over a list
+        if not -len(self) <= index < len(self):  # no Refusal: IndexError is what ends a loop
             raise IndexError(f"frame {index} of a video of {len(self)} frames")
         return self.frames[index]
 
@@ -129,23 +134,25 @@ class Video:
     def save(self, path: str | Path) -> Path:
         """Writes the video, notes included, in the format of the path's ending, and gives the path back.
 
-        `.mp4`, `.webp` and `.gif` play; `.png` is a contact sheet; a path without an ending is a folder of PNG frames.
+        `.mp4`, `.webp` and `.gif` play; `.png` is a contact sheet; a path without an ending is a folder of
+        PNG frames.
 
         Raises:
             Refusal: an unknown ending, or a place that cannot be written.
         """
-        # The one import that goes up a floor: a value should be able to save itself, and files are heavy (PyAV, Pillow).
+        # The one import that goes up a floor: a value should be able to save itself, and files are heavy
+        # (PyAV, Pillow).
         from mutoscope.media import write_video
 
         return write_video(self, path)
 
 
 def resize(frames: UInt8[Tensor, "f h w 3"], *, width: int, height: int) -> UInt8[Tensor, "f height width 3"]:
-    """8-bit frames at another size: bicubic, anti-aliased, so that shrinking leaves no moire; works frame by frame."""
+    """8-bit frames at another size: bicubic, anti-aliased, so that shrinking leaves no moire; one by one."""
     if frames.shape[1:3] == (height, width):
         return frames
     resized = frames.new_empty(frames.shape[0], height, width, 3)
-    for index, picture in enumerate(frames):  # one at a time: a float copy of a whole long video would be large
+    for index, picture in enumerate(frames):  # one at a time: a float copy of a long video would be large
         channels_first = rearrange(picture, "h w c -> 1 c h w").float()
         smooth = functional.interpolate(channels_first, (height, width), mode="bicubic", antialias=True)
         resized[index] = rearrange(smooth.clamp(0, 255).round().to(torch.uint8), "1 c h w -> h w c")
@@ -154,9 +161,13 @@ def resize(frames: UInt8[Tensor, "f h w 3"], *, width: int, height: int) -> UInt
 
 def _check_frames(frames: object) -> None:
     if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
-        raise Refusal(f"{_described(frames)} is no picture data; a video holds uint8 (Video.from_tensor takes floats)")
+        raise Refusal(
+            f"{_described(frames)} is no picture data; a video holds uint8 (Video.from_tensor takes floats)"
+        )
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise Refusal(f"{_described(frames)} is no video, whose shape is (frames, height, width, 3), each at least 1")
+        raise Refusal(
+            f"{_described(frames)} is no video, whose shape is (frames, height, width, 3), each at least 1"
+        )
 
 
 def _described(thing: object) -> str:

@@ -1,8 +1,9 @@
 """Scenes told in plain English, in many wordings, with things left out.
 
-A caption names a share of what a scene shows; what it leaves out varies freely in the picture, which is how the model
-learns that "a man walking in the rain" says nothing about the hour. Every wording says exactly one word's meaning, so
-a caption is true by construction, and drawing the caption anew at every view costs nothing.
+A caption names a share of what a scene shows; what it leaves out varies freely in the picture, which is how
+the model learns that "a man walking in the rain" says nothing about the hour. Every wording says exactly one
+word's meaning, so a caption is true by construction, and drawing the caption anew at every view costs
+nothing.
 """
 
 from collections.abc import Iterable
@@ -32,7 +33,11 @@ WEATHERS = {
     "snow": ("in the snow", "in snowy weather"),
     "fog": ("in the fog", "in foggy weather"),
 }
-LIGHTS = {"day": ("by day", "in daylight", "during the day"), "sunset": ("at sunset",), "night": ("at night",)}
+LIGHTS = {
+    "day": ("by day", "in daylight", "during the day"),
+    "sunset": ("at sunset",),
+    "night": ("at night",),
+}
 CLEAR_DAY = ("on a clear sunny day", "on a sunny day")
 CAMERAS = {
     "still": ("still camera", "static camera"),
@@ -42,7 +47,8 @@ CAMERAS = {
 }
 # how often a caption names each attribute
 NAMED = {
-    "action": 0.97, "colour": 0.75, "direction": 0.6, "place": 0.5, "weather": 0.8, "light": 0.7, "style": 0.75, "camera": 0.35
+    "action": 0.97, "colour": 0.75, "direction": 0.6, "place": 0.5,
+    "weather": 0.8, "light": 0.7, "style": 0.75, "camera": 0.35,
 }  # fmt: skip
 
 
@@ -58,9 +64,19 @@ def full_caption(scene: Scene, *, without: Iterable[str] = ("camera",)) -> str:
 
 
 def every_wording(vocabulary: Vocabulary) -> list[str]:
-    """Text that holds every word a caption of this vocabulary can use: what a tokenizer learns, and tells known words by."""
+    """Text with every word a caption of this vocabulary can use: by it a tokenizer learns and knows words."""
     scenes = [
-        Scene(subject, action, colour, vocabulary.place[0], "clear", "day", vocabulary.style[0], direction, "still")
+        Scene(
+            subject,
+            action,
+            colour,
+            vocabulary.place[0],
+            "clear",
+            "day",
+            vocabulary.style[0],
+            direction,
+            "still",
+        )
         for subject in vocabulary.subject
         for action in vocabulary.action
         for colour in vocabulary.colour
@@ -71,7 +87,11 @@ def every_wording(vocabulary: Vocabulary) -> list[str]:
         (CAMERAS, vocabulary.camera), (STYLES, vocabulary.style),
     )  # fmt: skip
     wordings = [one.format("a") for table, words in tables for word in words for one in table[word]]
-    coats = [f"{article} wearing {article} {colour} coat" for colour in vocabulary.colour for article in ("a", "an")]
+    coats = [
+        f"{article} wearing {article} {colour} coat"
+        for colour in vocabulary.colour
+        for article in ("a", "an")
+    ]
     return [full_caption(scene) for scene in scenes] + wordings + coats + list(CLEAR_DAY)
 
 

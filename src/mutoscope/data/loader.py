@@ -1,7 +1,8 @@
 """Batches as a function of the step: nothing to serialise, nothing to lose at resume.
 
-A `Source` answers `batch(step, count)` and gives the same clips for the same numbers, always. The made world draws
-them; a folder of real clips reads them. `ahead` computes the next batches in a thread while the current one trains.
+A `Source` answers `batch(step, count)` and gives the same clips for the same numbers, always. The made world
+draws them; a folder of real clips reads them. `ahead` computes the next batches in a thread while the current
+one trains.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,8 +24,8 @@ __all__ = ["Ahead", "Batch", "FolderSource", "Source", "WorldSource"]
 
 @dataclass(frozen=True)
 class Batch:
-    """`video` "b 3 f h w" in [-1, 1]; `captions`, one a clip; `figure` "b f h w" in [0, 1], where the subject is (zero
-    where nobody knows); `scenes`, what made clips show, empty for real ones."""
+    """`video` "b 3 f h w" in [-1, 1]; `captions`, one a clip; `figure` "b f h w" in [0, 1], where the subject
+    is (zero where nobody knows); `scenes`, what made clips show, empty for real ones."""
 
     video: Float[Tensor, "b 3 f h w"]
     captions: list[str]
@@ -88,7 +89,7 @@ class FolderSource:
 
 
 class Ahead:
-    """Computes `make(step)` for the coming steps in a thread; a step asked for out of turn is computed on the spot."""
+    """Computes `make(step)` of coming steps in a thread; a step out of turn is computed at once."""
 
     def __init__(self, make: Callable[[int], Batch], *, depth: int = 2) -> None:
         self.make, self.depth = make, depth

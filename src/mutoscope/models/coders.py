@@ -32,13 +32,13 @@ class AutoencoderConfig(BaseModel):
     base_dim: PositiveInt = 96
     decoder_base_dim: PositiveInt | None = None
     z_dim: PositiveInt = 16
-    dim_mult: tuple[PositiveInt, ...] = Field((1, 2, 4, 4), min_length=1)
+    dim_mult: tuple[PositiveInt, ...] = Field(default=(1, 2, 4, 4), min_length=1)
     num_res_blocks: PositiveInt = 2
     attn_scales: tuple[float, ...] = ()
     temporal_downsample: tuple[bool, ...] = (False, True, True)
     patch_size: PositiveInt | None = None
     residual: bool = False
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     latents_mean: tuple[float, ...] = ()
     latents_std: tuple[float, ...] = ()
 

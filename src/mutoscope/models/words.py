@@ -16,7 +16,8 @@ __all__ = ["Words"]
 class Words(nn.Module):
     """A tokenizer and the encoder trained with it.
 
-    `padded_to` is the number of rows the transformer attends in all, zero rows included: 512 in the public pipelines.
+    `padded_to` is the number of rows the transformer attends in all, zero rows included: 512 in the public
+    pipelines.
     """
 
     def __init__(self, tokenizer: Tokenizer, encoder: TextEncoder, *, padded_to: int = 512) -> None:

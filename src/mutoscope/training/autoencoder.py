@@ -1,11 +1,12 @@
 """Training the causal 3D autoencoder from scratch.
 
-    loss = |x - y| (heavier on the figure) + 2 (x - y)^2 + structure(x, y) + KL to the unit normal  (+ adversary)
+    loss = |x - y| (heavier on the figure) + 2 (x - y)^2 + structure(x, y) + KL to the unit normal  (+
+    adversary)
 
-`structure` is the perceptual term, and needs no downloaded weights: errors of the differences along width, height and
-time at two scales, so a blurred edge or a lost raindrop costs more than its area. The optional adversary is a patch
-discriminator (hinge loss), trained in the same backward pass: its own weights see the reconstruction detached, and the
-autoencoder sees the discriminator's weights detached.
+`structure` is the perceptual term, and needs no downloaded weights: errors of the differences along width,
+height and time at two scales, so a blurred edge or a lost raindrop costs more than its area. The optional
+adversary is a patch discriminator (hinge loss), trained in the same backward pass: its own weights see the
+reconstruction detached, and the autoencoder sees the discriminator's weights detached.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,14 +29,16 @@ class ReconstructionSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    batch: int = Field(4, ge=1, description="clips a step")
-    square: float = Field(2.0, ge=0, description="weight of the squared error")
-    structure: float = Field(0.6, ge=0, description="weight of the perceptual term")
-    kl: float = Field(2e-4, ge=0, description="weight of the KL divergence per latent value")
-    figure: float = Field(2.0, ge=0, description="extra weight of the pixels that show the subject")
-    adversary: float = Field(0.0, ge=0, description="weight of the patch discriminator; 0 switches it off")
+    batch: int = Field(default=4, ge=1, description="clips a step")
+    square: float = Field(default=2.0, ge=0, description="weight of the squared error")
+    structure: float = Field(default=0.6, ge=0, description="weight of the perceptual term")
+    kl: float = Field(default=2e-4, ge=0, description="weight of the KL divergence per latent value")
+    figure: float = Field(default=2.0, ge=0, description="extra weight of the pixels that show the subject")
+    adversary: float = Field(
+        default=0.0, ge=0, description="weight of the patch discriminator; 0 switches it off"
+    )
     adversary_from: int = Field(
-        1000, ge=0, description="step at which the discriminator's verdict begins to count"
+        default=1000, ge=0, description="step at which the discriminator's verdict begins to count"
     )
 
 

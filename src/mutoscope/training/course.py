@@ -5,8 +5,8 @@
     3 denoiser      words and noise -> latents, in pieces      RUN/denoiser-1/, RUN/denoiser-2/, ...
     4 model         the public folder                          RUN/model/
 
-Each piece of the denoiser's training starts from the averaged weights of the one before (single frames first, then
-clips, say). `run` is a generator of events; whoever iterates draws progress and contact sheets.
+Each piece of the denoiser's training starts from the averaged weights of the one before (single frames first,
+then clips, say). `run` is a generator of events; whoever iterates draws progress and contact sheets.
 """
 
 import hashlib
@@ -49,10 +49,10 @@ class ClipSettings(Settings):
     """The clips that are trained on."""
 
     vocabulary: Literal["small", "full"] = "small"
-    frames: int = Field(25, ge=1)
-    width: int = Field(96, ge=16)
-    height: int = Field(64, ge=16)
-    fps: float = Field(12.0, gt=0)
+    frames: int = Field(default=25, ge=1)
+    width: int = Field(default=96, ge=16)
+    height: int = Field(default=64, ge=16)
+    fps: float = Field(default=12.0, gt=0)
     seed: int = 1
 
 
@@ -61,9 +61,11 @@ class AutoencoderStage(Settings):
 
     model: AutoencoderConfig
     terms: ReconstructionSettings = ReconstructionSettings()
-    frames: int = Field(9, ge=1)
+    frames: int = Field(default=9, ge=1)
     train: TrainSettings
-    measure: int = Field(16, ge=1, description="batches by which the latents' mean and deviation are measured")
+    measure: int = Field(
+        default=16, ge=1, description="batches by which the latents' mean and deviation are measured"
+    )
 
 
 class Piece(Settings):
@@ -77,9 +79,9 @@ class DenoiserStage(Settings):
     """How transformer and text encoder are built and trained."""
 
     transformer: TransformerConfig
-    text_layers: int = Field(2, ge=1)
-    text_ffn: int = Field(640, ge=1)
-    tokens: int = Field(512, ge=258, description="size of the tokenizer's vocabulary")
+    text_layers: int = Field(default=2, ge=1)
+    text_ffn: int = Field(default=640, ge=1)
+    tokens: int = Field(default=512, ge=258, description="size of the tokenizer's vocabulary")
     pieces: tuple[Piece, ...]
 
 
@@ -91,10 +93,10 @@ class Recipe(Settings):
     autoencoder: AutoencoderStage
     latents: int = Field(ge=1, description="clips to encode for the denoiser")
     denoiser: DenoiserStage
-    steps: int = Field(24, ge=1, description="default number of sampling steps")
-    guidance: float = Field(3.0, ge=0, description="default guidance scale")
-    shift: float = Field(3.0, gt=0, description="shift of the sampling grid towards noise")
-    threads: int | None = Field(None, ge=1, description="CPU threads; all cores if left away")
+    steps: int = Field(default=24, ge=1, description="default number of sampling steps")
+    guidance: float = Field(default=3.0, ge=0, description="default guidance scale")
+    shift: float = Field(default=3.0, gt=0, description="shift of the sampling grid towards noise")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; all cores if left away")
 
 
 @dataclass
@@ -119,7 +121,12 @@ class Event:
 
 
 def run(
-    recipe: Recipe, out: str | Path, *, data: str | Path | None = None, stage: Stage = "all", start: str | Path | None = None
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    stage: Stage = "all",
+    start: str | Path | None = None,
 ) -> Iterator[Event]:
     """Run a course in the folder `out`; the same call goes on where an earlier one stopped.
 
@@ -135,7 +142,9 @@ def run(
 
 
 class _Course:
-    def __init__(self, recipe: Recipe, out: Path, *, data: str | Path | None, start: str | Path | None) -> None:
+    def __init__(
+        self, recipe: Recipe, out: Path, *, data: str | Path | None, start: str | Path | None
+    ) -> None:
         self.recipe, self.out, self.data = recipe, out, data
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.start = load_model(start) if start else None
@@ -172,7 +181,7 @@ class _Course:
             yield Event("autoencoder", str(progress), self.net, progress, progress.step, progress.steps)
 
     def _recall_autoencoder(self) -> None:
-        """The averaged weights of the trained autoencoder (or the starting model's), and its latents' statistics."""
+        """The averaged weights of the trained autoencoder (or of the start), and its latents' statistics."""
         folder = self.out / "autoencoder"
         if (folder / "checkpoints").is_dir():
             start_from({"autoencoder": self.net.autoencoder}, folder)
@@ -191,7 +200,9 @@ class _Course:
         total, source = self.recipe.latents, self.source(self.recipe.clips.frames)
         if self.data is not None:
             total = min(total, max(64, 8 * len(self.clips)))
-        for done in encode_all(source, self.out / "latents", encode=self._encoder(), count=total, facts=self._facts(total)):
+        for done in encode_all(
+            source, self.out / "latents", encode=self._encoder(), count=total, facts=self._facts(total)
+        ):
             yield Event("latents", f"{done}/{total} clips encoded", self.net, None, done, total)
 
     def _encoder(self):
@@ -210,7 +221,12 @@ class _Course:
         for name, weight in sorted(self.net.autoencoder.state_dict().items()):
             digest.update(name.encode() + weight.float().cpu().numpy().tobytes())
         clips = self.recipe.clips.model_dump(mode="json")
-        return {"encoder": digest.hexdigest()[:16], "clips": clips, "count": total, "data": str(self.data or "the made world")}
+        return {
+            "encoder": digest.hexdigest()[:16],
+            "clips": clips,
+            "count": total,
+            "data": str(self.data or "the made world"),
+        }
 
     def _train_denoiser(self) -> Iterator[Event]:
         stage = self.recipe.denoiser
@@ -238,8 +254,8 @@ class _Course:
             wordings = told or every_wording(VOCABULARIES[self.recipe.clips.vocabulary])
             tokenizer = Tokenizer.train(wordings, stage.tokens)
             config = TextEncoderConfig(
-                vocabulary=tokenizer.vocabulary_size, width=stage.transformer.text_dim, layers=stage.text_layers,
-                ffn_dim=stage.text_ffn,
+                vocabulary=tokenizer.vocabulary_size, width=stage.transformer.text_dim,
+                layers=stage.text_layers, ffn_dim=stage.text_ffn,
             )  # fmt: skip
             self.net.transformer = Transformer(stage.transformer)
             padded_to = stage.pieces[0].joint.padded_to
@@ -261,4 +277,6 @@ class _Course:
             fps=clips.fps, size=(clips.width, clips.height), frames=clips.frames, steps=recipe.steps,
             guidance=recipe.guidance,
         )  # fmt: skip
-        return Model(self.net.transformer, self.net.words, self.net.autoencoder, shift=recipe.shift, facts=facts)
+        return Model(
+            self.net.transformer, self.net.words, self.net.autoencoder, shift=recipe.shift, facts=facts
+        )

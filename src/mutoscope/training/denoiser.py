@@ -2,11 +2,11 @@
 
     noisy = (1 - t) clean + t noise,     loss = mean w (network(noisy, t, words) - (noise - clean))^2
 
-A step takes all its clips at one length (a single latent frame is an image, the first frames of a clip are a shorter
-clip, since the autoencoder is causal), and as many clips as make about the same number of tokens: images are cheap
-views of bodies and colours, clips teach motion, and both train the same weights. A share of the clips has its own time
-for every frame (diffusion forcing), a share has no caption (classifier-free guidance), and the latent cells that show
-the subject weigh more.
+A step takes all its clips at one length (a single latent frame is an image, the first frames of a clip are a
+shorter clip, since the autoencoder is causal), and as many clips as make about the same number of tokens:
+images are cheap views of bodies and colours, clips teach motion, and both train the same weights. A share of
+the clips has its own time for every frame (diffusion forcing), a share has no caption (classifier-free
+guidance), and the latent cells that show the subject weigh more.
 """
 
 from collections.abc import Mapping
@@ -36,13 +36,23 @@ class JointSettings(BaseModel):
     lengths: dict[int, float] = Field(
         default={1: 0.25, 3: 0.25, 7: 0.5}, description="latent frames -> share of the steps; 1 is images"
     )
-    frames_a_step: int = Field(112, ge=1, description="latent frames in a step, whatever their length")
-    unconditional: float = Field(0.1, ge=0, le=1, description="share of the clips whose caption is left away")
-    figure: float = Field(2.0, ge=0, description="extra weight of the latent cells that show the subject")
-    text_length: int = Field(32, ge=4, description="tokens a caption may have")
-    padded_to: int = Field(512, ge=4, description="zero rows the transformer attends, as public pipelines do")
+    frames_a_step: int = Field(
+        default=112, ge=1, description="latent frames in a step, whatever their length"
+    )
+    unconditional: float = Field(
+        default=0.1, ge=0, le=1, description="share of the clips whose caption is left away"
+    )
+    figure: float = Field(
+        default=2.0, ge=0, description="extra weight of the latent cells that show the subject"
+    )
+    text_length: int = Field(default=32, ge=4, description="tokens a caption may have")
+    padded_to: int = Field(
+        default=512, ge=4, description="zero rows the transformer attends, as public pipelines do"
+    )
     times: TrainingTimes = TrainingTimes(shift=2.0, independent=0.25)
-    compiled: bool = Field(False, description="torch.compile the networks (a C++ compiler is needed on a CPU)")
+    compiled: bool = Field(
+        default=False, description="torch.compile the networks (a C++ compiler is needed on a CPU)"
+    )
 
 
 @dataclass(frozen=True)
@@ -58,13 +68,27 @@ class DenoiserTask:
     """What `training.loop.train` trains: transformer and text encoder on a cache of latents."""
 
     def __init__(
-        self, transformer: Transformer, words: Words, *, cache: LatentCache, settings: JointSettings, seed: int = 0
+        self,
+        transformer: Transformer,
+        words: Words,
+        *,
+        cache: LatentCache,
+        settings: JointSettings,
+        seed: int = 0,
     ) -> None:
-        self.transformer, self.words, self.cache, self.joint, self.seed = transformer, words, cache, settings, seed
+        self.transformer, self.words, self.cache, self.joint, self.seed = (
+            transformer,
+            words,
+            cache,
+            settings,
+            seed,
+        )
         self.modules: Mapping[str, nn.Module] = {"transformer": transformer, "text_encoder": words.encoder}
         longest = cache.clean.shape[2]
         self.lengths = {n: share for n, share in settings.lengths.items() if n <= longest}
-        mean_clips = sum(self._clips(n) * share for n, share in self.lengths.items()) / sum(self.lengths.values())
+        mean_clips = sum(self._clips(n) * share for n, share in self.lengths.items()) / sum(
+            self.lengths.values()
+        )
         self.batch = round(mean_clips)
         compiled = torch.compile if settings.compiled else lambda function, **_: function
         self._predict = compiled(self._forward, dynamic=False)
@@ -97,7 +121,8 @@ class DenoiserTask:
         length = int(random.choice(list(self.lengths), p=shares / shares.sum()))
         chosen = random.integers(len(self.cache), size=self._clips(length))
         captions = [
-            "" if random.uniform() < self.joint.unconditional else self.cache.caption(int(i), random) for i in chosen
+            "" if random.uniform() < self.joint.unconditional else self.cache.caption(int(i), random)
+            for i in chosen
         ]
         index = torch.from_numpy(chosen)
         weight = 1 + self.joint.figure * self.cache.figure[index, None, :length].float()
