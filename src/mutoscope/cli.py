@@ -217,19 +217,19 @@ def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
 
 
 def _complaint(text: str, arguments: list[str]) -> str:
-    """What tyro says in a box, in one line."""
-    bare = [re.sub(r"[│╭╮╰╯─]+", " ", line).strip() if "│" in line else "" for line in text.splitlines()]
-    paragraphs = " ".join(line or "\n" for line in bare).split("\n")
-    said = " ".join(next((p for p in paragraphs if p.strip()), "cannot be understood").split())
-    said = re.sub(r" *For full helptext.*", "", said)
+    """What tyro says in a box, in one line: its first paragraph, and the option it thinks was meant."""
+    boxed = "╭" in text  # where stdout is not UTF-8 there are only rules, and the title is a paragraph
+    lines = [line.strip(" │") for line in text.splitlines() if line[:1] not in ("╭", "╰")]
+    paragraphs = re.split(r"[─-]{5,}", " ".join(" ".join(lines).split()))
+    said = paragraphs[0 if boxed else min(1, len(paragraphs) - 1)].strip() or "cannot be understood"
+    said = said.replace("'None', ", "").replace(", 'None'", "")
     if value := re.search(r"Error parsing (--[\w-]+): .*? from \[(.*?)\]", said):
         said = f"{value[1]} is {value[2]}, which is no number"
-    said = said.replace("'None', ", "").replace(", 'None'", "")
-    command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     if unknown := re.search(r"Unrecognized options: (.*)", said):
-        close = re.search(r"Perhaps you meant:\s*(--[\w-]+)", " ".join(bare))
+        close = re.search(r"Perhaps you meant: *(--[\w-]+)", " ".join(paragraphs))
         said = f"unknown: {unknown[1]}" + (f"; did you mean {close[1]}?" if close else "")
-    return f"{said.rstrip('.')}; see mutoscope {command + ' ' if command else ''}--help"
+    command = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
+    return f"{said.rstrip('.')}; see mutoscope {command}--help"
 
 
 def _nearest(word: str, known: list[str]) -> str:
