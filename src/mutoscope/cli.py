@@ -1,4 +1,4 @@
-"""mutoscope generate | reproduce: the command.
+"""mutoscope generate | reproduce | train: the command.
 
 Every subcommand is a function: its parameters are the options, its docstring is the help. What it needs is
 imported inside it, so that `mutoscope --help` does not wait for torch. Results go to stdout, progress and
@@ -137,7 +137,75 @@ def reproduce(
         _film(pipeline, made.request, path)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"generate": generate, "reproduce": reproduce}
+def train(
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")],
+    *,
+    out: Annotated[str | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: runs/RECIPE)")] = None,
+    data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: the made world)")] = None,
+    stage: Literal["autoencoder", "denoiser", "all"] = "all",
+    start: Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: from scratch)")] = None,
+    sheets: float = 5.0,
+    settings: tyro.conf.Suppress[dict[str, str] | None] = None,
+) -> None:
+    """Train a model: smoke (a minute), cpu (two hours), gpu (25 minutes of a data-centre GPU).
+
+    Any setting of the recipe can be changed: --autoencoder.train.minutes 10, or by any ending that only one has.
+    The same command again goes on where it stopped.
+
+    Args:
+        recipe: smoke, cpu or gpu.
+        out: folder of the run; the model is written to RUN/model.
+        data: real clips, with metadata.csv (file_name,text) or captions beside them.
+        stage: the autoencoder, the denoiser (everything after it), or all.
+        start: a model folder to go on from.
+        sheets: minutes between contact sheets in RUN/sheets; 0 for none.
+    """
+    from mutoscope.recipes import resolve
+    from mutoscope.training.course import run
+
+    folder = Path(out or f"runs/{recipe}")
+    show = _TrainingDisplay(resolve(recipe, settings), folder / "sheets", minutes=sheets, data=data)
+    with contextlib.closing(run(show.recipe, folder, data=data, stage=stage, start=start)) as events:  # type: ignore[type-var]
+        for event in events:
+            show(event)
+    if stage != "autoencoder":
+        print(f"{folder / 'model'}: film with mutoscope generate PROMPT --model {folder / 'model'}")
+
+
+class _TrainingDisplay:
+    """Draws what training yields: a line every few seconds, and contact sheets every few minutes."""
+
+    def __init__(self, recipe: Any, folder: Path, *, minutes: float, data: str | None) -> None:
+        import torch
+
+        self.recipe, self.folder, self.every, self.data = recipe, folder, minutes * 60, data
+        self.stage, self.said, self.drawn = "", 0.0, time.monotonic()
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+
+    def __call__(self, event: Any) -> None:
+        now, ended = time.monotonic(), event.progress is not None and event.progress.event == "finished"
+        if event.stage != self.stage or ended or now - self.said >= SECONDS_BETWEEN_LINES:
+            self.stage, self.said = event.stage, now
+            print(f"{event.stage}: {event.text}", file=sys.stderr, flush=True)
+        if event.progress is not None and self.every and (now - self.drawn >= self.every or ended):
+            self._draw(event)
+            self.drawn = time.monotonic()
+
+    def _draw(self, event: Any) -> None:
+        from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{event.stage.split('/')[0].replace(' ', '-')}-{event.progress.step:06d}.png"
+        with event.progress.ema.weights() if event.progress.ema else contextlib.nullcontext():
+            if event.stage == "autoencoder":
+                reconstruction_sheet(event.networks.autoencoder, event.source, path=path)
+            else:
+                sample_sheet(event.model(), event.prompts, path=path)
+        print(f"{event.stage}: {path}", file=sys.stderr, flush=True)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"generate": generate, "reproduce": reproduce, "train": train}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -192,18 +260,38 @@ def _parsed(arguments: list[str]) -> Callable[[], None]:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         raise Misuse(f"no command {arguments[0]!r}; {_nearest(arguments[0], list(COMMANDS))}")
     complaint = io.StringIO()
+    arguments, settings = _without_settings(arguments)
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.extras.subcommand_cli_from_dict(
+            asked = tyro.extras.subcommand_cli_from_dict(
                 {name: _later(command) for name, command in COMMANDS.items()},
                 prog="mutoscope",
                 description="Words in, moving pictures out.",
                 args=arguments or ["--help"],
             )
+        return functools.partial(asked, settings=settings) if settings else asked
     except SystemExit as leaving:
         if leaving.code in (0, None):
             raise
         raise Misuse(_complaint(complaint.getvalue(), arguments)) from None
+
+
+def _without_settings(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes the settings of a recipe (--NAME VALUE, with NAME no option of `train` itself) out of its command line."""
+    if arguments[:1] != ["train"]:
+        return arguments, {}
+    own = {"--out", "--data", "--stage", "--start", "--sheets", "--help", "-h"}
+    kept, settings, rest = [], {}, iter(arguments)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name in own:
+            kept += [word, next(rest)] if name in own - {"--help"} and not equals and len(kept) + 1 < len(arguments) else [word]
+            continue
+        value = value if equals else next(rest, None)
+        if value is None:
+            raise Misuse(f"{name} has no value; settings are given as {name} VALUE")
+        settings[name.removeprefix("--")] = value
+    return kept, settings
 
 
 def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:

@@ -5,6 +5,13 @@ cpu     the model that a 2-core CPU trains in about two hours
 gpu     the same course, larger, for 20 to 25 minutes of a data-centre GPU
 """
 
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
 from mutoscope.models.autoencoder import AutoencoderConfig
 from mutoscope.models.transformer import TransformerConfig
 from mutoscope.training.autoencoder import ReconstructionSettings
@@ -12,8 +19,9 @@ from mutoscope.training.course import AutoencoderStage, ClipSettings, DenoiserSt
 from mutoscope.training.denoiser import JointSettings
 from mutoscope.training.loop import TrainSettings
 from mutoscope.training.optimizer import OptimizerSettings
+from mutoscope.video import Refusal
 
-__all__ = ["RECIPES"]
+__all__ = ["RECIPES", "resolve"]
 
 MUON = OptimizerSettings(muon_lr=0.02, adamw_lr=1e-3)
 MUON_CONVOLUTIONS = OptimizerSettings(muon_lr=0.025, adamw_lr=3e-3)
@@ -132,3 +140,69 @@ GPU = Recipe(
 )  # fmt: skip
 
 RECIPES = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU}
+
+
+def resolve(name: str, changes: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe of a name with some settings changed.
+
+    Args:
+        name: one of RECIPES.
+        changes: dotted name of a setting -> value as text (JSON where it is not a word). A name may be shortened to
+            any ending that only one setting has; pieces of the denoiser count from 1 (`pieces.2.train.minutes`).
+
+    Raises:
+        Refusal: no such recipe or setting, an ending that several settings have, or a value out of range.
+    """
+    if name not in RECIPES:
+        raise Refusal(f"no recipe {name!r}; {_near(name, list(RECIPES))}")
+    settings = RECIPES[name].model_dump(mode="json")
+    known = dict(_leaves(RECIPES[name].model_dump(mode="json")))
+    for key, text in (changes or {}).items():
+        path = _full_name(key, list(known))
+        at: Any = settings
+        for part in path.split(".")[:-1]:
+            at = at[int(part) - 1] if isinstance(at, list) else at[part]
+        at[path.split(".")[-1]] = _value(text)
+        if path.endswith((".steps", ".minutes")):  # the two lengths of a run exclude each other
+            at[("minutes", "steps")[path.endswith(".minutes")]] = None
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
+        raise Refusal(f"recipe {name!r}: {where} is {first['input']!r}: {first['msg'].lower()}") from None
+
+
+def _leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    items = enumerate(settings, start=1) if isinstance(settings, list) else settings.items()
+    for key, value in items:
+        nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value))
+        if nested and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        yield f"{prefix}{key}", value
+
+
+def _full_name(key: str, known: list[str]) -> str:
+    key = key.replace("-", "_")
+    if key in known:
+        return key
+    fitting = [path for path in known if path.endswith(f".{key}")]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise Refusal(f"setting {key!r} could be {', '.join(fitting[:6])}; say more of its name")
+    raise Refusal(f"no setting {key!r}; {_near(key, known)}")
+
+
+def _near(word: str, known: list[str]) -> str:
+    endings = {path: path for path in known} | {path.rsplit(".", 1)[-1]: path for path in known}
+    close = difflib.get_close_matches(word, list(endings), n=1)
+    few = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+    return f"did you mean {endings[close[0]]}?" if close else f"there are {few}"
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -10,16 +10,14 @@ from pathlib import Path
 import torch
 
 from mutoscope.checkpoints.folder import Model
-from mutoscope.data.captions import full_caption
 from mutoscope.data.loader import Source
-from mutoscope.data.world import Vocabulary
 from mutoscope.media import contact_sheet, save_png
 from mutoscope.models.autoencoder import Autoencoder
 from mutoscope.models.precision import fast_dtype
 from mutoscope.pipelines.generate import Pipeline
 from mutoscope.video import Video
 
-__all__ = ["reconstruction_sheet", "sample_sheet", "world_prompts", "world_sheet"]
+__all__ = ["reconstruction_sheet", "sample_sheet", "world_sheet"]
 
 SEED = 7
 
@@ -44,12 +42,6 @@ def sample_sheet(model: Model, prompts: Sequence[str], *, path: str | Path, seed
     videos = list(pipeline.films([pipeline.request(prompt, seed=seed) for prompt in prompts]))
     save_png(contact_sheet(videos, columns=7, captions=list(prompts)), Path(path))
     return Path(path)
-
-
-def world_prompts(vocabulary: Vocabulary, count: int = 8) -> list[str]:
-    """The README's prompt, and full descriptions of scenes that were kept out of training."""
-    scenes = vocabulary.scenes(SEED, 0, count - 1, held_out=True)
-    return ["a man walking in the rain", *(full_caption(scene) for scene in scenes)]
 
 
 def world_sheet(source: Source, *, path: str | Path, count: int = 8) -> Path:

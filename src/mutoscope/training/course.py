@@ -10,8 +10,9 @@ then clips, say). `run` is a generator of events; whoever iterates draws progres
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mutoscope.checkpoints.folder import Model, ModelFacts, load_model, save_model
-from mutoscope.data.captions import every_wording
+from mutoscope.data.captions import every_wording, full_caption
 from mutoscope.data.clips import verify
 from mutoscope.data.latents import LatentCache, encode_all
 from mutoscope.data.loader import Ahead, FolderSource, Source, WorldSource
@@ -39,6 +40,7 @@ from mutoscope.video import Refusal
 __all__ = ["AutoencoderStage", "ClipSettings", "DenoiserStage", "Event", "Piece", "Recipe", "Stage", "run"]
 
 Stage = Literal["autoencoder", "denoiser", "all"]
+SHOWN = 7  # the seed of the scenes that sample sheets show
 
 
 class Settings(BaseModel):
@@ -110,11 +112,17 @@ class Networks:
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened: `stage` names where, `progress` is the loop's, `text` a line to show."""
+    """Something happened: `stage` names where, `progress` is the loop's, `text` a line to show.
+
+    For whoever draws: the `networks` so far, `source` of clips, `prompts` to film, and `model()` once there is one.
+    """
 
     stage: str
     text: str
     networks: Networks = field(repr=False)
+    source: Source = field(repr=False)
+    prompts: list[str] = field(repr=False)
+    model: Callable[[], Model] = field(repr=False)
     progress: Progress | None = None
     done: int = 0
     total: int | None = None
@@ -162,6 +170,22 @@ class _Course:
             yield from self._train_denoiser()
             yield self._finish()
 
+    def _event(
+        self, stage: str, text: str, *, progress: Progress | None = None, done: int = 0, total: int | None = None
+    ) -> Event:
+        if progress is not None:
+            done, total = progress.step, progress.steps
+        source = self.source(self.recipe.clips.frames, seed=self.recipe.clips.seed + 2000)
+        return Event(stage, text, self.net, source, self.prompts, self.model, progress, done, total)
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """What sample sheets show: the README's film and what the clips are about."""
+        if self.data is not None:
+            return list(dict.fromkeys(clip.text for clip in self.clips))[:8]
+        scenes = VOCABULARIES[self.recipe.clips.vocabulary].scenes(SHOWN, 0, 7, held_out=True)
+        return ["a man walking in the rain", *(full_caption(scene) for scene in scenes)]
+
     def source(self, frames: int, *, seed: int | None = None) -> Source:
         clips = self.recipe.clips
         common: dict[str, Any] = {
@@ -178,7 +202,7 @@ class _Course:
         batches = Ahead(lambda step: source.batch(step, stage.terms.batch))
         task = AutoencoderTask(self.net.autoencoder, batches, settings=stage.terms)
         for progress in train(task, stage.train, self.out / "autoencoder"):
-            yield Event("autoencoder", str(progress), self.net, progress, progress.step, progress.steps)
+            yield self._event("autoencoder", str(progress), progress=progress)
 
     def _recall_autoencoder(self) -> None:
         """The averaged weights of the trained autoencoder (or of the start), and its latents' statistics."""
@@ -203,7 +227,7 @@ class _Course:
         for done in encode_all(
             source, self.out / "latents", encode=self._encoder(), count=total, facts=self._facts(total)
         ):
-            yield Event("latents", f"{done}/{total} clips encoded", self.net, None, done, total)
+            yield self._event("latents", f"{done}/{total} clips encoded", done=done, total=total)
 
     def _encoder(self):
         autoencoder, dtype = self.net.autoencoder.eval(), fast_dtype(torch.device(self.device))
@@ -242,7 +266,7 @@ class _Course:
             )
             name = f"denoiser {number}/{len(stage.pieces)}"
             for progress in train(task, settings, self.out / f"denoiser-{number}"):
-                yield Event(name, str(progress), self.net, progress, progress.step, progress.steps)
+                yield self._event(name, str(progress), progress=progress)
 
     def _build_denoiser(self, cache: LatentCache) -> None:
         stage = self.recipe.denoiser
@@ -268,7 +292,7 @@ class _Course:
         assert self.net.transformer is not None and self.net.words is not None
         start_from({"transformer": self.net.transformer, "text_encoder": self.net.words.encoder}, last)
         folder = save_model(self.model(), self.out / "model")
-        return Event("model", f"{folder} holds the model", self.net)
+        return self._event("model", f"{folder} holds the model")
 
     def model(self) -> Model:
         recipe, clips = self.recipe, self.recipe.clips
