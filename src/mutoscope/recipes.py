@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mutoscope.diffusion.objective import TrainingTimes
 from mutoscope.models.autoencoder import AutoencoderConfig
 from mutoscope.models.transformer import TransformerConfig
 from mutoscope.training.autoencoder import ReconstructionSettings
@@ -84,17 +85,20 @@ CPU = Recipe(
     ),
     latents=5120,
     denoiser=DenoiserStage(
-        transformer=_transformer(256, 8, channels=24),
+        transformer=_transformer(256, 6, channels=24),
         pieces=(
             Piece(
-                joint=JointSettings(lengths={1: 1.0}, frames_a_step=96),
+                joint=JointSettings(lengths={1: 1.0}, frames_a_step=96, figure=3.0, text_length=28),
                 train=TrainSettings(
-                    minutes=15, seed=2, optimizer=MUON, warmup_steps=50, ema=0.995, decay_share=0.0,
+                    minutes=12, seed=2, optimizer=MUON, warmup_steps=50, ema=0.995, decay_share=0.0,
                     precision="bfloat16", log_steps=20,
                 ),
             ),
             Piece(
-                joint=JointSettings(lengths={1: 0.15, 4: 0.25, 13: 0.6}, frames_a_step=208),
+                joint=JointSettings(
+                    lengths={1: 0.1, 4: 0.15, 7: 0.25, 13: 0.5}, frames_a_step=208, figure=3.0, text_length=28,
+                    times=TrainingTimes(shift=2.0, independent=0.15),
+                ),
                 train=TrainSettings(
                     minutes=60, seed=3, optimizer=MUON, warmup_steps=50, ema=0.999, decay_share=0.3,
                     precision="bfloat16", log_steps=20,
