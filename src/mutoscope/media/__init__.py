@@ -1,8 +1,8 @@
-"""Bytes <-> Video: MP4, WebP, GIF, contact sheets and folders of PNG frames, each carrying the notes of its video.
+"""Bytes <-> Video: MP4, WebP, GIF, contact sheets, folders of PNG frames, each with the notes of its video.
 
-    write_video(video, "rain.mp4")      the ending decides the format; nothing half-written is ever seen
-    video = read_video("rain.mp4")      the first bytes decide how it is read; broken files are refused by name
-    read_notes("rain.mp4")["prompt"]
+write_video(video, "rain.mp4")      the ending decides the format; nothing half-written is ever seen
+video = read_video("rain.mp4")      the first bytes decide how it is read; broken files are refused
+read_notes("rain.mp4")["prompt"]
 """
 
 from mutoscope.media.destination import SUFFIXES, check_writable

@@ -1,14 +1,17 @@
 """WebP and GIF: moving pictures that play inside a README or a chat, through Pillow.
 
-Both formats give each frame a duration, WebP in milliseconds and GIF in hundredths of a second. Durations are the
-differences of rounded times, not rounded differences, so that a long animation does not drift; the exact rate stands
-in the label. Pillow takes all frames at once, so these two hold the whole video in memory; for long films use MP4.
+Both formats give each frame a duration, WebP in milliseconds and GIF in hundredths of a second. Durations are
+the differences of rounded times, not rounded differences, so that a long animation does not drift; the exact
+rate stands in the label. Pillow takes all frames at once, so these two hold the whole video in memory; for
+long films use MP4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
@@ -29,7 +32,9 @@ class AnimationSink:
 
     def __init__(self, path: Path, *, kind: str, fps: float, label: Label) -> None:
         if kind == "GIF" and fps > _FASTEST_GIF:
-            raise Refusal(f"a .gif shows at most {_FASTEST_GIF} frames per second, not {fps:g}; use .webp or .mp4")
+            raise Refusal(
+                f"a .gif shows at most {_FASTEST_GIF} frames per second, not {fps:g}; use .webp or .mp4"
+            )
         self._path, self._kind, self._fps, self._label = path, kind, fps, label
         self._images: list[Image.Image] = []
 
@@ -59,7 +64,7 @@ class AnimationSink:
     def _durations(self, *, unit: int) -> list[int]:
         """Milliseconds of each frame, in multiples of `unit`."""
         ends = [round(index * 1000 / self._fps / unit) * unit for index in range(len(self._images) + 1)]
-        return [max(end - start, unit) for start, end in zip(ends, ends[1:], strict=False)]
+        return [max(end - start, unit) for start, end in pairwise(ends)]
 
 
 def moments(image: Image.Image) -> Iterator[Moment]:
@@ -75,11 +80,16 @@ def moments(image: Image.Image) -> Iterator[Moment]:
 
 
 def rate(image: Image.Image) -> float:
-    """Frames per second by the first frame's duration; 1 for a still picture."""
-    if getattr(image, "n_frames", 1) == 1:
+    """Frames per second by the median duration (a last frame often stays longer); 1 for a still picture."""
+    frames = getattr(image, "n_frames", 1)
+    if frames == 1:
         return 1.0
-    image.load()
-    return 1000 / _duration(image)
+    durations = []
+    for index in range(frames):
+        image.seek(index)
+        image.load()
+        durations.append(_duration(image))
+    return 1000 / median(durations)
 
 
 def _duration(image: Image.Image) -> int:

@@ -1,8 +1,9 @@
-"""Films out of container files (MP4, MOV, MKV, WebM, AVI) through PyAV.
+"""Films out of container files (MP4, MOV, MKV, WebM, AVI, MPEG) through PyAV.
 
-A file may come from anyone. ffmpeg guesses formats by content, and some "formats" are lists of other files and
-addresses; so the first bytes decide here which one demuxer may look at it, and it only ever gets an open file, never a
-name. The size is checked before the decoder is opened and enforced inside it. Whatever ffmpeg dislikes becomes a Refusal.
+A file may come from anyone. ffmpeg guesses formats by content, and some "formats" are lists of other files
+and addresses; so the first bytes decide here which one demuxer may look at it, and it only ever gets an open
+file, never a name. The size is checked before the decoder is opened and enforced inside it. Whatever ffmpeg
+dislikes becomes a Refusal.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import av
 import torch
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import UInt8
@@ -31,7 +33,13 @@ _MOV_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"s
 _FALLBACK_FPS = 25.0
 _HIGH_DEFINITION = 720
 # Numbers of the matrix coefficients in ITU-T H.273; 2 is "unspecified".
-_MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020}
+_MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ def demuxer(head: bytes) -> str | None:
         return "mov"
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return "matroska"
+    if head[:4] == b"\x00\x00\x01\xba":
+        return "mpeg"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
     return None
@@ -74,7 +84,7 @@ def open_film(path: Path, *, kind: str, max_pixels: int) -> Iterator[Film]:
             yield Film(label.fps or fps, label, _moments(container, stream, path=path, fps=fps))
 
 
-def _stream(container: av.container.InputContainer, *, path: Path, max_pixels: int) -> av.VideoStream:
+def _stream(container: InputContainer, *, path: Path, max_pixels: int) -> av.VideoStream:
     if not container.streams.video:
         kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
         raise Refusal(f"{path}: holds no pictures (only {', '.join(kinds)})")
@@ -82,14 +92,16 @@ def _stream(container: av.container.InputContainer, *, path: Path, max_pixels: i
     if stream.codec_context is None:
         raise Refusal(f"{path}: its pictures are in a format that ffmpeg cannot decode")
     if stream.width * stream.height > max_pixels:
-        raise Refusal(f"{path}: {stream.width}x{stream.height} is more than the {max_pixels} pixels allowed for a frame")
+        raise Refusal(
+            f"{path}: {stream.width}x{stream.height} is more than the {max_pixels} pixels allowed for a frame"
+        )
     # The header may lie; the decoder itself must refuse pictures that turn out larger.
     stream.codec_context.options = {"max_pixels": str(max_pixels)}
     return stream
 
 
 def _moments(
-    container: av.container.InputContainer, stream: av.VideoStream, *, path: Path, fps: float
+    container: InputContainer, stream: av.VideoStream, *, path: Path, fps: float
 ) -> Iterator[Moment]:
     clock, count = 0.0, 0
     try:
@@ -104,17 +116,19 @@ def _moments(
 
 
 def upright_rgb(frame: av.VideoFrame) -> UInt8[Tensor, "h w 3"]:
-    """A decoded frame as 8-bit RGB, by the matrix and range it is tagged with, turned the way it should be seen."""
+    """A decoded frame as 8-bit RGB, by the matrix and range it is tagged with, turned upright."""
     rgb = frame.reformat(
         format="rgb24",
         src_colorspace=_matrix(frame),
         src_color_range=frame.color_range or None,
         dst_color_range=ColorRange.JPEG,
         interpolation=ACCURATE,
+        threads=1,  # swscale's own choice costs twice the work and, on a busy machine, five times the time
     )
     picture = torch.from_numpy(rgb.to_ndarray())
-    # ffmpeg states the turn counter-clockwise, as torch counts; phones only ever record quarter turns.
-    return torch.rot90(picture, round(frame.rotation / 90) % 4).contiguous()
+    # ffmpeg counts the turn counter-clockwise, as torch does; a senseless matrix is the smallest integer.
+    quarters = round(frame.rotation / 90) if abs(frame.rotation) <= 360 else 0
+    return torch.rot90(picture, quarters % 4).contiguous()
 
 
 def _matrix(frame: av.VideoFrame) -> Colorspace:

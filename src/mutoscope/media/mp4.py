@@ -1,12 +1,12 @@
 """Frames into MP4: H.264 that every browser and player shows, streamed in constant memory.
 
-Colours are converted to Y'CbCr with the BT.709 matrix in limited range, and tagged so, because that is what players
-assume; the conversion rounds accurately (swscale's default is fast and makes pictures about 1 level darker). Chroma
-is stored at half size (yuv420p), which wants even sides: an odd picture gets its last column or row twice, and the
-label keeps the true size so that reading crops it away.
+Colours are converted to Y'CbCr with the BT.709 matrix in limited range, and tagged so, because that is what
+players assume; the conversion rounds accurately (swscale's default is fast and makes pictures about 1 level
+darker). Chroma is stored at half size (yuv420p), which wants even sides: an odd picture gets its last column
+or row twice, and the label keeps the true size so that reading crops it away.
 
-The bytes depend on the frames alone: one thread, no time stamps, and x264's `cpu-independent` code, because the
-default vector code of its rate control (mbtree) gave different files in different runs at small sizes.
+The bytes depend on the frames alone: one thread, no time stamps, and x264's `cpu-independent` code, because
+the default vector code of its rate control (mbtree) gave different files in different runs at small sizes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ __all__ = ["ACCURATE", "Mp4Sink"]
 
 # Bicubic chroma and rounding without bias, in both directions.
 ACCURATE = (
-    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
 )
 _BT709 = 1  # the same number for primaries, transfer and matrix (ITU-T H.273)
 _X264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "cpu-independent=1"}
@@ -67,6 +70,7 @@ class Mp4Sink:
                 src_color_range=ColorRange.JPEG,
                 dst_color_range=ColorRange.MPEG,
                 interpolation=ACCURATE,
+                threads=1,
             )
             frame.pts, frame.time_base = self._next, self._stream.codec_context.time_base
             self._next += 1

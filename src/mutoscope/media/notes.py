@@ -1,10 +1,10 @@
 """What travels inside a file beside its pictures.
 
-A `Label` holds the notes of a video (prompt, seed, settings ...) and two facts that a container may not be able to say
-exactly: the frame rate (GIF counts in hundredths of a second) and the true size (H.264 wants even sides). It is packed
-as one line of ASCII JSON under the key `mutoscope`, so every format carries the same thing and gives it back unchanged:
-a tag in MP4, a text chunk in PNG, the image description of the EXIF block in WebP, the comment in GIF. MP4 and PNG
-carry each note under its own name as well, for other people's tools.
+A `Label` holds the notes of a video (prompt, seed, settings ...) and two facts that a container may not be
+able to say exactly: the frame rate (GIF counts in hundredths of a second) and the true size (H.264 wants even
+sides). It is packed as one line of ASCII JSON under the key `mutoscope`, so every format carries the same
+thing and gives it back unchanged: a tag in MP4, a text chunk in PNG, the image description of the EXIF block
+in WebP, the comment in GIF. MP4 and PNG carry each note under its own name as well, for others' tools.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pack(label: Label) -> str:
 
 
 def unpack(packed: str | bytes | None, *, tags: Mapping[str, object] | None = None) -> Label:
-    """The label out of a file: from our own line where there is one, else from the plain tags that others wrote.
+    """The label out of a file: from our own line where there is one, else from plain tags.
 
     A file is someone else's word: whatever is malformed counts as absent, and nothing here raises.
     """
@@ -70,6 +70,7 @@ def _rate(value: object) -> float | None:
 
 
 def _size(value: object) -> tuple[int, int] | None:
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value):
-        return value[0], value[1]
+    match value:
+        case [int(width), int(height)] if width > 0 and height > 0:
+            return width, height
     return None

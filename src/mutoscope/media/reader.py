@@ -1,13 +1,14 @@
-"""Any file that shows something -> frames: films, animations, pictures and folders of pictures behind one door.
+"""Any file that shows something -> frames: films, animations, pictures, folders of pictures, one door.
 
-The first bytes of a file decide how it is read, whatever its name says. Frames come one at a time, at the rate of the
-file or at another, and only those asked for are converted, so a short window of a long film costs little memory.
+The first bytes of a file decide how it is read, whatever its name says. Frames come one at a time, at the
+rate of the file or at another, and only those asked for are converted, so a short window of a long film costs
+little memory.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -34,7 +35,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 @dataclass(frozen=True)
 class Reader:
-    """An opened video: frames per second as they will come, its notes, and the frames `h w 3` (uint8), once."""
+    """An opened video: frames per second as they will come, notes, and the frames `h w 3`, uint8, once."""
 
     fps: float
     notes: dict[str, str]
@@ -63,16 +64,16 @@ def open_reader(
     """Opens a video of any supported kind for reading frame by frame.
 
     Args:
-        path: a film (mp4, mov, mkv, webm, avi), an animation (webp, gif, png), a picture, or a folder of pictures.
+        path: a film (mp4, mov, mkv, webm, avi), an animation (webp, gif, png), a picture, or a folder of them.
         start: how many frames to leave out, counted after `fps`.
         max_frames: how many frames to give at most; None for all.
         stride: give every stride-th frame; the reader's rate falls with it.
-        fps: resample to this rate by the times of the frames, dropping and repeating; None keeps each frame as it is.
+        fps: resample to this rate by the frames' times, dropping and repeating; None keeps each frame.
         size: width and height to resize to (the aspect ratio is not kept); None keeps the file's.
         max_pixels: refuse frames with more pixels than this.
 
     Raises:
-        Refusal: no such file, no known format, broken, too large. Damage in the middle is met when reading gets there.
+        Refusal: no such file, no known format, broken, too large; damage further on, when reading gets there.
     """
     path = Path(path)
     _check_selection(start=start, max_frames=max_frames, stride=stride, fps=fps, size=size)
@@ -95,10 +96,10 @@ def read_video(
     size: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Video:
-    """Reads a video file, an animation, a picture or a folder of pictures; the arguments are those of `open_reader`.
+    """Reads a film, an animation, a picture or a folder of pictures; the arguments are those of `open_reader`.
 
     Raises:
-        Refusal: as `open_reader`; also a file without frames in the range asked for, or more than 4 GiB of frames.
+        Refusal: as `open_reader`; also no frames in the range asked for, or more than 4 GiB of frames.
     """
     path = Path(path)
     options = {"start": start, "max_frames": max_frames, "stride": stride, "fps": fps, "size": size}
@@ -109,7 +110,7 @@ def read_video(
             frames.append(frame)
             held += frame.numel()
             if held > MAX_BYTES:
-                raise Refusal(f"{path}: more than 4 GiB of frames; ask for fewer with max_frames=, stride=, fps= or size=")
+                raise Refusal(f"{path}: more than 4 GiB of frames; use max_frames=, stride=, fps= or size=")
     if not frames:
         where = f" from frame {start} on" if start else ""
         raise Refusal(f"{path}: holds no frames{where}")
@@ -117,7 +118,7 @@ def read_video(
 
 
 def read_notes(path: str | Path) -> dict[str, str]:
-    """The notes a file carries (prompt, seed, ...), without decoding its frames; empty where it carries none."""
+    """The notes a file carries (prompt, seed, ...), without decoding its frames; empty where it has none."""
     with open_reader(path) as reader:
         return dict(reader.notes)
 
@@ -145,7 +146,8 @@ def _open_source(path: Path, closing: ExitStack, *, max_pixels: int) -> _Source:
     with _broken(path):
         label = label_of(image)
         rate = label.fps or animation.rate(image)
-    return _Source(rate, label, _guarded(animation.moments(image), path), even=False)
+    # Encoders merge equal frames into a longer one: where the rate is known, they come apart again.
+    return _Source(rate, label, _guarded(animation.moments(image), path), even=label.fps is None)
 
 
 def _folder(folder: Path, closing: ExitStack, *, max_pixels: int) -> _Source:
@@ -198,6 +200,8 @@ def _head(path: Path) -> bytes:
         raise Refusal(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error})") from None
     if not head:
         raise Refusal(f"{path}: an empty file")
+    if head == b"version https://":
+        raise Refusal(f"{path}: a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
     return head
 
 

@@ -1,4 +1,7 @@
-"""Contact sheets: videos as rows, time as columns, so that motion can be judged at a glance and compared on paper."""
+"""Contact sheets: videos as rows, time as columns.
+
+Motion can be judged at a glance, compared side by side, and put into a report that cannot play anything.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def contact_sheet(
     """One picture of several videos: a row for each, frames at even distances from its first to its last.
 
     Args:
-        videos: at least one; sizes may differ, each cell is as large as the largest frame.
+        videos: at least one; sizes may differ, each cell is as wide as the widest video.
         columns: frames per row at most; a shorter video shows all it has.
         captions: a line above each row, one per video; long ones are wrapped.
 
@@ -59,31 +62,33 @@ def contact_sheet(
         Refusal: no videos, no columns, or captions of another number.
     """
     if not videos or columns < 1:
-        raise Refusal(f"a contact sheet of {len(videos)} videos in {columns} columns; it needs at least one of each")
+        raise Refusal(
+            f"a contact sheet of {len(videos)} videos in {columns} columns; it needs at least one of each"
+        )
     if captions is not None and len(captions) != len(videos):
         raise Refusal(f"{len(captions)} captions for {len(videos)} videos; give one for each, or none")
     columns = min(columns, max(len(video) for video in videos))
-    cell_width, cell_height = (max(video.size[axis] for video in videos) for axis in (0, 1))
-    width = columns * (cell_width + _GAP) + _GAP
+    cell = max(video.size[0] for video in videos)
+    width = columns * (cell + _GAP) + _GAP
     parts: list[Tensor] = [_paper(_GAP, width)]
     for index, video in enumerate(videos):
         if captions is not None:
             parts.append(_caption(captions[index], width))
-        parts += [_row(video, columns, width=width, cell=(cell_width, cell_height)), _paper(_GAP, width)]
+        parts += [_row(video, columns, width=width, cell=cell), _paper(_GAP, width)]
     return torch.cat(parts)
 
 
-def _row(video: Video, columns: int, *, width: int, cell: tuple[int, int]) -> UInt8[Tensor, "h w 3"]:
-    row = _paper(cell[1], width)
+def _row(video: Video, columns: int, *, width: int, cell: int) -> UInt8[Tensor, "h w 3"]:
+    row = _paper(video.size[1], width)
     shown = min(columns, len(video))
     for column, index in enumerate(torch.linspace(0, len(video) - 1, shown).round().int().tolist()):
-        left = _GAP + column * (cell[0] + _GAP)
+        left = _GAP + column * (cell + _GAP)
         row[: video.size[1], left : left + video.size[0]] = video[index]
     return row
 
 
 def _caption(text: str, width: int) -> UInt8[Tensor, "h w 3"]:
-    font = ImageFont.load_default()
+    font = ImageFont.load_default(size=max(10, width // 80))
     lines = _wrapped(text, font, width - 2 * _GAP)
     ascent = round(font.getbbox("Ag")[3]) + 2
     image = Image.new("RGB", (width, ascent * len(lines) + _GAP), (_PAPER,) * 3)

@@ -20,7 +20,7 @@ from mutoscope.video import Refusal
 
 __all__ = ["FORMATS", "FolderSink", "label_of", "open_picture", "picture_tensor", "save_png"]
 
-# Pillow tries every format it knows; only these are ever opened here (others run old and rarely tested decoders).
+# Pillow tries every format it knows; only these are opened here (the rest are old, rarely tested decoders).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
@@ -60,22 +60,24 @@ def open_picture(path: Path, *, max_pixels: int) -> Image.Image:
     """Opens a picture file and reads its header; the pixels stay on disk until they are asked for.
 
     Raises:
-        Refusal: no picture, or one of more than `max_pixels` pixels. OSError and the like for broken data come later.
+        Refusal: no picture, or one of more than `max_pixels` pixels. Broken pixels are met when decoding.
     """
     try:
         image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError:
         raise Refusal(f"{path}: the picture is too large to open") from None
     except Exception as error:  # Pillow's parsers raise half a dozen kinds on hostile headers
-        raise Refusal(f"{path}: cannot be read as a picture ({_reason(error)})") from None
+        raise Refusal(f"{path}: {_reason(error)}") from None
     if image.width * image.height > max_pixels:
         image.close()
-        raise Refusal(f"{path}: {image.width}x{image.height} is more than the {max_pixels} pixels allowed for a picture")
+        raise Refusal(
+            f"{path}: {image.width}x{image.height} is more than the {max_pixels} pixels allowed for a picture"
+        )
     return image
 
 
 def picture_tensor(image: Image.Image) -> UInt8[Tensor, "h w 3"]:
-    """The pixels as 8-bit RGB: turned upright as EXIF says, transparent parts on white, 16-bit greys halved to 8 bits."""
+    """The pixels as 8-bit RGB, upright as EXIF says, transparent parts on white, 16-bit greys as 8-bit."""
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
         grey = np.asarray(upright).astype(np.int64).clip(0, 65535) >> 8
@@ -100,10 +102,18 @@ def label_of(image: Image.Image) -> Label:
 
 def _is_keyword(name: str) -> bool:
     # The rule of the PNG standard: 1 to 79 bytes of Latin-1. Other names travel in the label alone.
-    return name != KEY and 0 < len(name) < 80 and name.isprintable() and name == name.strip() and ord(max(name)) < 256
+    return (
+        name != KEY
+        and 0 < len(name) < 80
+        and name.isprintable()
+        and name == name.strip()
+        and ord(max(name)) < 256
+    )
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return "no PNG, JPEG, WebP, GIF or BMP"
-    return str(error) or type(error).__name__
+        return (
+            "no video or picture that can be read (mp4, mov, mkv, webm, avi, mpg, png, jpg, webp, gif, bmp)"
+        )
+    return f"a damaged picture ({error or type(error).__name__})"

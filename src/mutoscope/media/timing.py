@@ -1,8 +1,9 @@
 """From frames with times of their own to frames at an even beat.
 
-Frame i shows from `seconds[i]` on. At a rate of `fps` it belongs to slot round(seconds[i] * fps), and each slot shows
-the latest frame that belongs to it or to a slot before: frames are dropped when the beat is slower, repeated when it is
-faster or where a recording has a gap (the same rule as ffmpeg's fps filter). Pictures are decoded only when they are shown.
+Frame i shows from `seconds[i]` on. At a rate of `fps` it belongs to slot round(seconds[i] * fps), and each
+slot shows the latest frame that belongs to it or to a slot before: frames are dropped when the beat is
+slower, repeated when it is faster or where a recording has a gap (the same rule as ffmpeg's fps filter).
+Pictures are decoded only when they are shown.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["Moment", "at_rate"]
 
 @dataclass(frozen=True)
 class Moment:
-    """One decoded frame: when it appears, how long it lasts (both in seconds), and a way to its pixels `h w 3`."""
+    """One decoded frame: when it appears, how long it lasts (in seconds), and a way to its pixels `h w 3`."""
 
     seconds: float
     lasts: float

@@ -1,8 +1,8 @@
-"""Frames -> a file, chunk by chunk: the ending of the path decides the format, and the file appears when it is whole.
+"""Frames -> a file, chunk by chunk; the ending decides the format, and the file appears when it is whole.
 
-    with open_writer("rain.mp4", fps=12, size=(96, 64), notes={"prompt": "rain"}) as writer:
-        for chunk in decoder:            # uint8, f h w 3
-            writer.write(chunk)
+with open_writer("rain.mp4", fps=12, size=(96, 64), notes={"prompt": "rain"}) as writer:
+    for chunk in decoder:            # uint8, f h w 3
+        writer.write(chunk)
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Writer:
         width, height = self._size
         if frames.dtype != torch.uint8 or frames.ndim != 4 or tuple(frames.shape[1:]) != (height, width, 3):
             raise Refusal(
-                f"{self._path}: frames of {frames.dtype} {tuple(frames.shape)} do not fit a video of {width}x{height}, "
-                f"which takes uint8 (frames, {height}, {width}, 3)"
+                f"{self._path}: frames of {frames.dtype} {tuple(frames.shape)} do not fit "
+                f"a video of {width}x{height}, which takes uint8 (frames, {height}, {width}, 3)"
             )
         with _disk(self._path):
             for frame in frames.detach().cpu():  # one at a time, so that scaling needs no copy of the chunk
@@ -80,7 +80,7 @@ def open_writer(
         scale: write each pixel as scale x scale pixels, bicubic, so that a small video is watchable.
 
     Raises:
-        Refusal: what `check_writable` refuses; a rate, size or scale out of range; a block that wrote no frame.
+        Refusal: what `check_writable` refuses; a rate, size or scale out of range; no frame written.
     """
     path = check_writable(path)
     _check_numbers(path, fps=fps, size=size, scale=scale)
@@ -102,7 +102,7 @@ def open_writer(
 
 
 def write_video(video: Video, path: str | Path, *, scale: int = 1) -> Path:
-    """Writes a whole video, notes included, and gives the path back; arguments and errors are those of `open_writer`."""
+    """Writes a whole video, notes included, and gives the path back; see `open_writer`."""
     with open_writer(path, fps=video.fps, size=video.size, notes=video.notes, scale=scale) as writer:
         writer.write(video.frames)
     return Path(path)
@@ -127,7 +127,9 @@ def _check_numbers(path: Path, *, fps: float, size: tuple[int, int], scale: int)
     if scale not in range(1, 33):
         raise Refusal(f"{path}: scale is {scale}; it must be a whole number from 1 to 32")
     if min(size) < 1 or max(size) * scale > 16384:
-        raise Refusal(f"{path}: {size[0]}x{size[1]} at scale {scale} is out of range; sides are 1 to 16384 pixels")
+        raise Refusal(
+            f"{path}: {size[0]}x{size[1]} at scale {scale} is out of range; sides are 1 to 16384 pixels"
+        )
 
 
 @contextmanager
