@@ -272,7 +272,7 @@ assert all(block._compiled_call_impl is not None for block in model.blocks)
 
 @pytest.mark.slow
 def test_one_graph_without_breaks() -> None:
-    """A compiler finds nothing that asks for a value. Without shape checks, which break graphs."""
+    """A compiler finds nothing that asks for a value. (In this process the checks of shapes break graphs.)"""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", ONE_GRAPH], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
