@@ -140,17 +140,23 @@ def reproduce(
 def train(
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")],
     *,
-    out: Annotated[str | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: runs/RECIPE)")] = None,
-    data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: the made world)")] = None,
+    out: Annotated[
+        str | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: runs/RECIPE)")
+    ] = None,
+    data: Annotated[
+        str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: the made world)")
+    ] = None,
     stage: Literal["autoencoder", "denoiser", "all"] = "all",
-    start: Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: from scratch)")] = None,
+    start: Annotated[
+        str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(default: from scratch)")
+    ] = None,
     sheets: float = 5.0,
     settings: tyro.conf.Suppress[dict[str, str] | None] = None,
 ) -> None:
     """Train a model: smoke (a minute), cpu (two hours), gpu (25 minutes of a data-centre GPU).
 
-    Any setting of the recipe can be changed: --autoencoder.train.minutes 10, or by any ending that only one has.
-    The same command again goes on where it stopped.
+    Any setting of the recipe can be changed: --autoencoder.train.minutes 10, or by any ending that only one
+    has. The same command again goes on where it stopped.
 
     Args:
         recipe: smoke, cpu or gpu.
@@ -263,7 +269,7 @@ def _parsed(arguments: list[str]) -> Callable[[], None]:
     arguments, settings = _without_settings(arguments)
     try:
         with contextlib.redirect_stderr(complaint):
-            asked = tyro.extras.subcommand_cli_from_dict(
+            asked: Callable[..., None] = tyro.extras.subcommand_cli_from_dict(
                 {name: _later(command) for name, command in COMMANDS.items()},
                 prog="mutoscope",
                 description="Words in, moving pictures out.",
@@ -277,7 +283,7 @@ def _parsed(arguments: list[str]) -> Callable[[], None]:
 
 
 def _without_settings(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Takes the settings of a recipe (--NAME VALUE, with NAME no option of `train` itself) out of its command line."""
+    """Takes a recipe's settings, --NAME VALUE where NAME is no option of `train`, out of its command line."""
     if arguments[:1] != ["train"]:
         return arguments, {}
     own = {"--out", "--data", "--stage", "--start", "--sheets", "--help", "-h"}
@@ -285,7 +291,11 @@ def _without_settings(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
     for word in rest:
         name, equals, value = word.partition("=")
         if not name.startswith("--") or name in own:
-            kept += [word, next(rest)] if name in own - {"--help"} and not equals and len(kept) + 1 < len(arguments) else [word]
+            kept += (
+                [word, next(rest)]
+                if name in own - {"--help"} and not equals and len(kept) + 1 < len(arguments)
+                else [word]
+            )
             continue
         value = value if equals else next(rest, None)
         if value is None:
