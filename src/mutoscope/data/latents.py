@@ -9,8 +9,8 @@ Captions are not stored but told anew at every view from the scene (real clips h
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,17 @@ class LatentCache:
     def __len__(self) -> int:
         return len(self.told)
 
+    def to(self, device: str | torch.device) -> "LatentCache":
+        """The same clips in the memory of a device, where batches are then gathered without a copy."""
+        return replace(self, clean=self.clean.to(device), figure=self.figure.to(device))
+
+    def fits(self, device: str | torch.device, *, share: float = 0.5) -> bool:
+        """Whether the clips take at most a `share` of a GPU's free memory; always true of the processor."""
+        if torch.device(device).type != "cuda":
+            return True
+        free, _ = torch.cuda.mem_get_info(device)
+        return self.clean.nbytes + self.figure.nbytes <= share * free
+
     def caption(self, index: int, random: np.random.Generator) -> str:
         """A caption that is true of clip `index`; drawn anew where the clip is a scene."""
         subject = self.told[index]
@@ -67,30 +78,35 @@ class LatentCache:
         return cls(torch.cat([t["latents"] for t in tensors]), torch.cat([t["figure"] for t in tensors]), told)
 
 
-def encode_all(source: Source, folder: str | Path, *, encode: Encode, count: int, facts: dict[str, Any]) -> Iterator[int]:
-    """Encode `count` clips of a source into a folder, yielding how many are done; shards already there are kept."""
+def encode_all(
+    source: Source, folder: str | Path, *, encode: Encode, count: int, facts: dict[str, Any], batch: int = 8
+) -> Iterator[int]:
+    """Encode `count` clips of a source into a folder, yielding how many are done; shards there are kept.
+
+    `batch` clips at a time, a divisor of the 256 in a shard; the next ones are drawn while these are encoded.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "facts.json").exists():
         _agree(folder, facts)
     _write_text(folder / "facts.json", json.dumps(facts, indent=2))
+    batches = Ahead(lambda step: source.batch(step, batch))
     for shard, start in enumerate(range(0, count, SHARD)):
         path = folder / f"shard-{shard:05d}.safetensors"
         if not path.exists():
-            _encode_shard(source, path, encode=encode, start=start, stop=min(start + SHARD, count))
+            stop = min(start + SHARD, count)
+            clips = map(batches, range(start // batch, -(-stop // batch)))
+            _encode_shard(clips, path, encode=encode, keep=stop - start)
         yield min(start + SHARD, count)
 
 
-def _encode_shard(source: Source, path: Path, *, encode: Encode, start: int, stop: int, batch: int = 8) -> None:
+def _encode_shard(batches: Iterable[Batch], path: Path, *, encode: Encode, keep: int) -> None:
     latents, figures, told = [], [], []
-    batches = Ahead(lambda step: source.batch(step, batch))  # the next clips are drawn while these are encoded
-    for step in range(start // batch, -(-stop // batch)):
-        clips = batches(step)
+    for clips in batches:
         clean = encode(clips.video)
         latents.append(clean.to(torch.bfloat16))
         figures.append(on_latent_grid(clips.figure, clean))
         told += [json.dumps(entry) for entry in _tell(clips)]
-    keep = stop - start
     _write_text(path.with_suffix(".jsonl"), "\n".join(told[:keep]) + "\n")
     temporary = path.with_suffix(".partial")
     tensors = {"latents": torch.cat(latents)[:keep].contiguous(), "figure": torch.cat(figures)[:keep].contiguous()}

@@ -40,6 +40,7 @@ from mutoscope.video import Refusal
 __all__ = ["AutoencoderStage", "ClipSettings", "DenoiserStage", "Event", "Piece", "Recipe", "Stage", "run"]
 
 Stage = Literal["autoencoder", "denoiser", "all"]
+Sources = Callable[[int, int], Source]  # frames, seed
 SHOWN = 7  # the seed of the scenes that sample sheets show
 
 
@@ -135,6 +136,7 @@ def run(
     data: str | Path | None = None,
     stage: Stage = "all",
     start: str | Path | None = None,
+    sources: Sources | None = None,
 ) -> Iterator[Event]:
     """Run a course in the folder `out`; the same call goes on where an earlier one stopped.
 
@@ -142,18 +144,25 @@ def run(
         data: a folder of real clips instead of the made world.
         stage: only the autoencoder, only what follows it, or all.
         start: a model folder whose weights every stage starts from; its shapes must be the recipe's.
+        sources: gives the clips of a number of frames and a seed, where they are not drawn here and now.
 
     Raises:
         Refusal: the folder's run has other settings, or the data folder holds no clips.
     """
-    return _Course(recipe, Path(out), data=data, start=start).stages(stage)
+    return _Course(recipe, Path(out), data=data, start=start, sources=sources).stages(stage)
 
 
 class _Course:
     def __init__(
-        self, recipe: Recipe, out: Path, *, data: str | Path | None, start: str | Path | None
+        self,
+        recipe: Recipe,
+        out: Path,
+        *,
+        data: str | Path | None,
+        start: str | Path | None,
+        sources: Sources | None,
     ) -> None:
-        self.recipe, self.out, self.data = recipe, out, data
+        self.recipe, self.out, self.data, self.sources = recipe, out, data, sources
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.start = load_model(start) if start else None
         torch.manual_seed(recipe.autoencoder.train.seed)
@@ -192,6 +201,8 @@ class _Course:
             "frames": frames, "size": (clips.width, clips.height), "fps": clips.fps,
             "seed": clips.seed if seed is None else seed,
         }  # fmt: skip
+        if self.sources is not None:
+            return self.sources(frames, common["seed"])
         if self.data is not None:
             return FolderSource(self.clips, **common)
         return WorldSource(VOCABULARIES[clips.vocabulary], device=self.device, **common)
@@ -225,7 +236,12 @@ class _Course:
         if self.data is not None:
             total = min(total, max(64, 8 * len(self.clips)))
         for done in encode_all(
-            source, self.out / "latents", encode=self._encoder(), count=total, facts=self._facts(total)
+            source,
+            self.out / "latents",
+            encode=self._encoder(),
+            count=total,
+            facts=self._facts(total),
+            batch=64 if self.device == "cuda" else 8,
         ):
             yield self._event("latents", f"{done}/{total} clips encoded", done=done, total=total)
 
@@ -255,7 +271,9 @@ class _Course:
     def _train_denoiser(self) -> Iterator[Event]:
         stage = self.recipe.denoiser
         cache = LatentCache.load(self.out / "latents")
-        self._build_denoiser(cache)
+        if cache.fits(self.device):
+            cache = cache.to(self.device)
+        self._build_denoiser([entry for entry in cache.told if isinstance(entry, str)])
         assert self.net.transformer is not None and self.net.words is not None
         for number, piece in enumerate(stage.pieces, start=1):
             settings = piece.train
@@ -268,24 +286,27 @@ class _Course:
             for progress in train(task, settings, self.out / f"denoiser-{number}"):
                 yield self._event(name, str(progress), progress=progress)
 
-    def _build_denoiser(self, cache: LatentCache) -> None:
-        stage = self.recipe.denoiser
-        torch.manual_seed(stage.pieces[0].train.seed)
+    def _build_denoiser(self, told: list[str]) -> None:
         if self.start is not None:
             self.net.transformer, self.net.words = self.start.transformer.float(), self.start.words.float()
         else:
-            told = [entry for entry in cache.told if isinstance(entry, str)]
-            wordings = told or every_wording(VOCABULARIES[self.recipe.clips.vocabulary])
-            tokenizer = Tokenizer.train(wordings, stage.tokens)
-            config = TextEncoderConfig(
-                vocabulary=tokenizer.vocabulary_size, width=stage.transformer.text_dim,
-                layers=stage.text_layers, ffn_dim=stage.text_ffn,
-            )  # fmt: skip
-            self.net.transformer = Transformer(stage.transformer)
-            padded_to = stage.pieces[0].joint.padded_to
-            self.net.words = Words(tokenizer, TextEncoder(config), padded_to=padded_to)
+            self.net.transformer, self.net.words = self._new_denoiser(told)
         self.net.transformer.to(self.device)
         self.net.words.to(self.device)
+
+    def _new_denoiser(self, told: list[str]) -> tuple[Transformer, Words]:
+        """Networks that have learnt nothing, and the tokenizer of what is told of the clips."""
+        stage = self.recipe.denoiser
+        torch.manual_seed(stage.pieces[0].train.seed)
+        tokenizer = Tokenizer.train(
+            told or every_wording(VOCABULARIES[self.recipe.clips.vocabulary]), stage.tokens
+        )
+        config = TextEncoderConfig(
+            vocabulary=tokenizer.vocabulary_size, width=stage.transformer.text_dim,
+            layers=stage.text_layers, ffn_dim=stage.text_ffn,
+        )  # fmt: skip
+        transformer, padded_to = Transformer(stage.transformer), stage.pieces[0].joint.padded_to
+        return transformer, Words(tokenizer, TextEncoder(config), padded_to=padded_to)
 
     def _finish(self) -> Event:
         last = self.out / f"denoiser-{len(self.recipe.denoiser.pieces)}"
@@ -295,12 +316,13 @@ class _Course:
         return self._event("model", f"{folder} holds the model")
 
     def model(self) -> Model:
+        """The model as it stands; before the denoiser's stage, with one that has learnt nothing."""
         recipe, clips = self.recipe, self.recipe.clips
-        assert self.net.transformer is not None and self.net.words is not None
+        transformer, words = self.net.transformer, self.net.words
+        if transformer is None or words is None:
+            transformer, words = self._new_denoiser([clip.text for clip in self.clips])
         facts = ModelFacts(
             fps=clips.fps, size=(clips.width, clips.height), frames=clips.frames, steps=recipe.steps,
             guidance=recipe.guidance,
         )  # fmt: skip
-        return Model(
-            self.net.transformer, self.net.words, self.net.autoencoder, shift=recipe.shift, facts=facts
-        )
+        return Model(transformer, words, self.net.autoencoder, shift=recipe.shift, facts=facts)

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from mutoscope.data.latents import LatentCache
+from mutoscope.data.loader import Ahead
 from mutoscope.diffusion.objective import TrainingTimes, corrupt
 from mutoscope.models.tokenizer import Tokens
 from mutoscope.models.transformer import Transformer
@@ -53,6 +54,15 @@ class JointSettings(BaseModel):
     compiled: bool = Field(
         default=False, description="torch.compile the networks (a C++ compiler is needed on a CPU)"
     )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a step looks at: the first `length` latent frames of the clips `index` "b", and what is said."""
+
+    length: int
+    index: Tensor
+    tokens: Tokens
 
 
 @dataclass(frozen=True)
@@ -90,8 +100,12 @@ class DenoiserTask:
             self.lengths.values()
         )
         self.batch = round(mean_clips)
-        compiled = torch.compile if settings.compiled else lambda function, **_: function
-        self._predict = compiled(self._forward, dynamic=False)
+        # Hundreds of captions take as long as a GPU's step: they are told while another step trains.
+        self._coming = Ahead(self._choose)  # pyright: ignore[reportArgumentType]
+        if settings.compiled:
+            # Once for all blocks and each length; the whole network would be compiled block by block.
+            for block in (*transformer.blocks, *words.encoder.blocks):
+                block.compile(dynamic=False)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -104,18 +118,25 @@ class DenoiserTask:
     def loss(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean weighted squared error of the flow, and the plain error of images and of clips apart."""
         examples = self.examples(step)
-        clean = examples.clean.to(generator.device)
+        clean, tokens = examples.clean.to(generator.device), examples.tokens
         noise = torch.randn(clean.shape, generator=generator, device=generator.device)
         t = self.joint.times.draw(len(clean), clean.shape[2], generator=generator)
         noisy = corrupt(clean, noise, t=t)
-        flow = self._predict(noisy, t, examples.tokens.ids, examples.tokens.mask)
+        flow = self.transformer(noisy, t, text=self.words(tokens))
         square = (flow.float() - (noise - clean)).square()
         kind = "images" if clean.shape[2] == 1 else f"clips_{clean.shape[2]}"
         loss = (square * examples.weight.to(square)).mean()
         return {"loss": loss, kind: square.detach().mean()}
 
     def examples(self, step: int) -> Examples:
-        """The clips of a step, a function of (seed, step)."""
+        """The clips of a step, a function of (seed, step), on the device of the cache."""
+        choice: Choice = self._coming(step)  # pyright: ignore[reportAssignmentType]
+        index = choice.index.to(self.cache.clean.device)
+        clean = self.cache.clean[index, :, : choice.length].float()
+        weight = 1 + self.joint.figure * self.cache.figure[index, None, : choice.length].float()
+        return Examples(clean, weight / weight.mean(), choice.tokens)
+
+    def _choose(self, step: int) -> Choice:
         random = np.random.default_rng([self.seed, step])
         shares = np.array(list(self.lengths.values()))
         length = int(random.choice(list(self.lengths), p=shares / shares.sum()))
@@ -124,14 +145,8 @@ class DenoiserTask:
             "" if random.uniform() < self.joint.unconditional else self.cache.caption(int(i), random)
             for i in chosen
         ]
-        index = torch.from_numpy(chosen)
-        weight = 1 + self.joint.figure * self.cache.figure[index, None, :length].float()
         tokens = self.words.tokenizer.encode(captions, length=self.joint.text_length)
-        return Examples(self.cache.clean[index, :, :length].float(), weight / weight.mean(), tokens)
+        return Choice(length, torch.from_numpy(chosen), tokens)
 
     def _clips(self, length: int) -> int:
         return max(1, self.joint.frames_a_step // length)
-
-    def _forward(self, noisy: Tensor, t: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        text = self.words(Tokens(ids, mask))
-        return self.transformer(noisy, t, text=text)
