@@ -96,7 +96,8 @@ CPU = Recipe(
             ),
             Piece(
                 joint=JointSettings(
-                    lengths={1: 0.1, 4: 0.15, 7: 0.25, 13: 0.5}, frames_a_step=208, figure=3.0, text_length=28,
+                    lengths={1: 0.1, 4: 0.15, 7: 0.25, 13: 0.5},
+                    frames_a_step=208, figure=3.0, text_length=28,
                     times=TrainingTimes(shift=2.0, independent=0.15),
                 ),
                 train=TrainSettings(
@@ -151,8 +152,8 @@ def resolve(name: str, changes: Mapping[str, str] | None = None) -> Recipe:
 
     Args:
         name: one of RECIPES.
-        changes: dotted name of a setting -> value as text (JSON where it is not a word). A name may be shortened to
-            any ending that only one setting has; pieces of the denoiser count from 1 (`pieces.2.train.minutes`).
+        changes: dotted name of a setting -> value as text (JSON where it is not a word). Any ending that
+            only one setting has will do; pieces of the denoiser count from 1 (`pieces.2.train.minutes`).
 
     Raises:
         Refusal: no such recipe or setting, an ending that several settings have, or a value out of range.
@@ -180,7 +181,9 @@ def resolve(name: str, changes: Mapping[str, str] | None = None) -> Recipe:
 def _leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     items = enumerate(settings, start=1) if isinstance(settings, list) else settings.items()
     for key, value in items:
-        nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value))
+        nested = isinstance(value, dict) or (
+            isinstance(value, list) and any(isinstance(v, dict) for v in value)
+        )
         if nested and value:
             yield from _leaves(value, f"{prefix}{key}.")
         yield f"{prefix}{key}", value

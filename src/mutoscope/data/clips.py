@@ -79,7 +79,7 @@ def find_clips(folder: str | Path) -> list[Clip]:
 
 
 def verify(folder: str | Path, *, seconds: float = 5.0) -> Verdict:
-    """Opens and decodes every clip of a folder, each for at most `seconds`; bad ones are reported and left out.
+    """Opens and decodes every clip of a folder, at most `seconds` each; bad ones are reported and left out.
 
     Raises:
         Refusal: no such folder, no clips, unreadable metadata, or not one clip that can be used.

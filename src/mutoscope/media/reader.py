@@ -64,7 +64,7 @@ def open_reader(
     """Opens a video of any supported kind for reading frame by frame.
 
     Args:
-        path: a film (mp4, mov, mkv, webm, avi), an animation (webp, gif, png), a picture, or a folder of them.
+        path: a film (mp4, mov, mkv, webm, avi), an animation (webp, gif, png), a picture, or a folder.
         start: how many frames to leave out, counted after `fps`.
         max_frames: how many frames to give at most; None for all.
         stride: give every stride-th frame; the reader's rate falls with it.
@@ -96,7 +96,7 @@ def read_video(
     size: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Video:
-    """Reads a film, an animation, a picture or a folder of pictures; the arguments are those of `open_reader`.
+    """Reads a film, an animation, a picture or a folder of pictures; arguments as for `open_reader`.
 
     Raises:
         Refusal: as `open_reader`; also no frames in the range asked for, or more than 4 GiB of frames.

@@ -1,6 +1,6 @@
 """Contact sheets of what is being trained: clips beside their reconstructions, and films of fixed prompts.
 
-The seeds and the clips stay the same, so the sheets of one run can be leafed through like a flip book of learning.
+The seeds and the clips stay the same, so the sheets of one run are a flip book of learning.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,9 @@ __all__ = ["reconstruction_sheet", "sample_sheet", "world_sheet"]
 SEED = 7
 
 
-def reconstruction_sheet(autoencoder: Autoencoder, source: Source, *, path: str | Path, count: int = 4) -> Path:
+def reconstruction_sheet(
+    autoencoder: Autoencoder, source: Source, *, path: str | Path, count: int = 4
+) -> Path:
     """Clips of a source, each above its reconstruction, written as a PNG."""
     batch = source.batch(SEED, count)
     device = next(autoencoder.parameters()).device
@@ -47,7 +49,9 @@ def sample_sheet(model: Model, prompts: Sequence[str], *, path: str | Path, seed
 def world_sheet(source: Source, *, path: str | Path, count: int = 8) -> Path:
     """Clips of a source and their captions, written as a PNG."""
     batch = source.batch(SEED, count)
-    save_png(contact_sheet(list(_videos(batch.video, source.fps)), columns=7, captions=batch.captions), Path(path))
+    save_png(
+        contact_sheet(list(_videos(batch.video, source.fps)), columns=7, captions=batch.captions), Path(path)
+    )
     return Path(path)
 
 
