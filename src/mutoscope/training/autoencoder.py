@@ -114,7 +114,7 @@ class AutoencoderTask:
             verdicts = self._verdicts(made, video, step)
             total = total + sum(verdicts.values())
             parts |= verdicts
-        return {"loss": total, **parts}
+        return {"loss": torch.as_tensor(total), **parts}
 
     def reconstruction(self, made: Tensor, video: Tensor, figure: Tensor) -> dict[str, Tensor]:
         """The terms that compare a reconstruction with the clip."""
