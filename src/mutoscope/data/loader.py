@@ -85,7 +85,10 @@ class FolderSource:
         return self.clips[int(order[place])], float(np.random.default_rng([self.seed, index, 2]).uniform())
 
     def _read(self, clip: Clip, moment: float) -> Tensor:
-        return read_clip(clip, frames=self.frames, size=self.size, fps=self.fps, start=moment)
+        """The window at `moment` in [0, 1): 0 begins with the clip, 1 would end with it."""
+        length = int((clip.frames or 1) * self.fps / (clip.fps or self.fps))
+        start = int(moment * max(1, length - self.frames + 1))
+        return read_clip(clip, frames=self.frames, size=self.size, fps=self.fps, start=start)
 
 
 class Ahead:

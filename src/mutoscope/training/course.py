@@ -168,9 +168,12 @@ class _Course:
         torch.manual_seed(recipe.autoencoder.train.seed)
         autoencoder = self.start.autoencoder if self.start else Autoencoder(recipe.autoencoder.model)
         self.net = Networks(autoencoder.to(self.device, memory_format=torch.channels_last_3d))
-        self.clips = [] if data is None else verify(data).clips
+        self.verdict = None if data is None else verify(data)
+        self.clips = [] if self.verdict is None else list(self.verdict.good)
 
     def stages(self, stage: Stage) -> Iterator[Event]:
+        if self.verdict is not None:
+            yield self._event("clips", str(self.verdict), done=len(self.clips), total=len(self.clips))
         if stage in ("all", "autoencoder"):
             yield from self._train_autoencoder()
         if stage in ("all", "denoiser"):
