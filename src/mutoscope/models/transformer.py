@@ -141,11 +141,14 @@ class Transformer(nn.Module):
         flow = self.head(modulated_norm(x, shift, scale=scale, eps=self.config.eps).to(x.dtype))
         return self.patches.back(flow, size).to(noisy.dtype)
 
-    def compile_blocks(self) -> "Transformer":
+    def compile_blocks(self, *, dynamic: bool | None = None) -> "Transformer":
         """Compile what all blocks share, once: an eighth of the wait for compiling an eight-block model
-        whole."""
+        whole.
+
+        `dynamic` is that of `torch.compile`: False makes code for each shape by itself.
+        """
         for block in self.blocks:
-            block.compile()
+            block.compile(dynamic=dynamic)
         return self
 
     def _grid(self, noisy: Tensor, t: Tensor, first_frame: int) -> tuple[int, int, int]:
