@@ -1,0 +1,284 @@
+"""The model that ships, trained on one data-centre GPU in pieces of a few minutes.
+
+    python benchmarks/gpu/train_shipped.py --out RUN --parcel FILES --budget-seconds 540
+
+One call does what fits into its budget: autoencoder, encoding, images, clips, in that order. The same call
+again goes on; on a fresh machine, `--start FOLDER` goes on from the folder that `parcel.py` made of the last
+call's files. Every call ends with a parcel (model, sheets, metrics, ledger) and a table; one is also packed
+every few minutes, in case the end is not reached. How to run it on a lent machine: README.md beside this file.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import absent  # noqa: F401
+import torch
+from drawers import Drawers, DrawnSource, Pool, World
+from ledger import Ledger, Rest, rest, stage_name
+from parcel import BrokenParcel, pack
+
+from mutoscope.checkpoints.folder import Model, save_model
+from mutoscope.data.loader import Source, WorldSource
+from mutoscope.data.world import VOCABULARIES
+from mutoscope.evaluation.fidelity import difference_correlation, psnr
+from mutoscope.models.autoencoder import Autoencoder
+from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet
+from mutoscope.recipes import RECIPES
+from mutoscope.training.course import Event, Recipe, run
+from mutoscope.video import Refusal
+
+BEGUN = time.monotonic()
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+UNSEEN = 5000  # added to the seed of the clips: those that quality is measured on
+EVERY_SECONDS = 10.0
+
+
+def toy() -> Recipe:
+    """The gpu recipe's course in seconds on a processor: the same stages, nothing learnt."""
+    smoke = RECIPES["smoke"]
+    images, clips = (
+        piece.model_copy(update={"train": piece.train.model_copy(update={"steps": steps})})
+        for piece, steps in zip(smoke.denoiser.pieces, (3, 6), strict=True)
+    )
+    training = smoke.autoencoder.train.model_copy(update={"steps": 4, "log_steps": 1})
+    changes = {
+        "autoencoder": smoke.autoencoder.model_copy(update={"train": training, "frames": 3}),
+        "denoiser": smoke.denoiser.model_copy(update={"pieces": (images, clips)}),
+        "latents": 24,
+        "steps": 2,
+    }
+    return smoke.model_copy(update=changes)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What was asked of this call; `over` says whether its time is up."""
+
+    recipe: Recipe
+    out: Path
+    parcel: Path
+    start: Path | None
+    over: Callable[[], bool]
+    pack_seconds: float = 200.0
+    workers: int = 0
+    draw_on: str = DEVICE
+    pool: int = 6144
+
+
+def fast_kernels() -> None:
+    """What a GPU needs to be fast here; harmless elsewhere."""
+    torch.set_float32_matmul_precision("high")  # the few matrices outside autocast
+    torch.backends.cudnn.benchmark = True  # every shape comes back thousands of times
+    torch._dynamo.config.recompile_limit = 64  # beyond its limit a block would silently run uncompiled
+
+
+class ClipSources:
+    """Clips for the course: of training drawn by the workers, the few that are measured or shown here."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.drawers = Drawers(call.workers, device=call.draw_on) if call.workers else None
+
+    def __call__(self, frames: int, seed: int) -> Source:
+        clips = self.call.recipe.clips
+        if self.drawers is None or seed != clips.seed:
+            return world_source(self.call.recipe, frames, seed=seed)
+        world = World(clips.vocabulary, clips.frames, (clips.width, clips.height), clips.fps)
+        drawn = DrawnSource(self.drawers, world, seed, DEVICE)
+        return Pool(drawn, clips=self.call.pool, frames=frames) if frames < clips.frames else drawn
+
+    def rest(self) -> None:
+        """End the workers and give back what they and the last stage hold of the GPU's memory."""
+        if self.drawers is not None:
+            self.drawers.rest()
+        if DEVICE == "cuda":
+            torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        if self.drawers is not None:
+            self.drawers.close()
+
+
+def world_source(recipe: Recipe, frames: int, *, seed: int) -> WorldSource:
+    clips = recipe.clips
+    return WorldSource(
+        VOCABULARIES[clips.vocabulary], frames=frames, size=(clips.width, clips.height), fps=clips.fps,
+        seed=seed, device=DEVICE,
+    )  # fmt: skip
+
+
+def train(call: Call) -> Ledger:
+    """Do what fits into the call, and pack a parcel at its end."""
+    before = Ledger.read(call.start) if call.start else Ledger()
+    left = rest(call.recipe, before)
+    if left.nothing:
+        print("nothing is left to train; the model is whole")
+        return before
+    ledger = before.copy()
+    with closing(ClipSources(call)) as sources, closing(_events(call, left, sources)) as events:
+        event = _follow(events, call, left=left, ledger=ledger, before=before, sources=sources)
+    export(event, call, ledger=ledger, sheets=True)
+    print(table(call.recipe, ledger))
+    return ledger
+
+
+def _events(call: Call, left: Rest, sources: ClipSources) -> Generator[Event, None, None]:
+    start = call.start / "model" if call.start else None
+    yield from run(left.recipe, call.out, stage=left.stage, start=start, sources=sources)
+
+
+def _follow(
+    events: Iterator[Event], call: Call, *, left: Rest, ledger: Ledger, before: Ledger, sources: ClipSources
+) -> Event:
+    """Listen to the course until it ends or time is up; the last event."""
+    said, packed, stage = 0.0, time.monotonic(), ""
+    for event in events:
+        ledger.note(stage_name(event, left.pieces_done), event, before)
+        now = time.monotonic()
+        if event.stage != stage or now - said > EVERY_SECONDS:
+            said, stage = now, event.stage
+            print(f"{now - BEGUN:6.0f} s  {stage}  {event.text}", flush=True)
+        if event.stage == "latents" and event.done == event.total:
+            sources.rest()
+        if call.over():
+            return event
+        if now - packed > call.pack_seconds:
+            export(event, call, ledger=ledger, sheets=False)
+            packed = time.monotonic()
+    return event
+
+
+@contextmanager
+def as_averaged(event: Event) -> Iterator[None]:
+    """The networks with their averaged weights, while they are trained."""
+    ema = event.progress.ema if event.progress else None
+    if ema is None:
+        yield
+    else:
+        with ema.weights():
+            yield
+
+
+def export(event: Event, call: Call, *, ledger: Ledger, sheets: bool) -> None:
+    """Pack the model as it stands, and with `sheets` what a person wants to see and know of it."""
+    folder = call.out / "parcel"
+    folder.mkdir(parents=True, exist_ok=True)
+    with as_averaged(event):
+        model = event.model()
+        save_model(model, folder / "model")
+        if sheets:
+            draw_sheets(model, event, folder)
+            facts = quality(model.autoencoder, call.recipe)
+            (folder / "quality.json").write_text(json.dumps(facts, indent=1) + "\n")
+    for metrics in call.out.glob("*/metrics.jsonl"):
+        shutil.copy(metrics, folder / f"{metrics.parent.name}-metrics.jsonl")
+    ledger.write(folder)
+    try:
+        parcel = pack(folder, call.parcel)
+        print(f"{parcel.folder}: {parcel.pieces} pieces, {parcel.size / 2**20:.1f} MiB", flush=True)
+    except BrokenParcel as error:
+        print(f"NOT PACKED: {error}", flush=True)
+
+
+def draw_sheets(model: Model, event: Event, folder: Path) -> None:
+    """Reconstructions, and films of the prompts once there is something to see."""
+    reconstruction_sheet(model.autoencoder, event.source, path=folder / "reconstructions.png")
+    if event.stage.startswith(("denoiser", "model")):
+        sample_sheet(model, event.prompts, path=folder / "samples.png")
+
+
+@torch.no_grad()
+def quality(autoencoder: Autoencoder, recipe: Recipe, *, count: int = 48, batch: int = 8) -> dict[str, float]:
+    """Of unseen clips: mean PSNR in dB, and the correlation of the frame differences where it rains."""
+    source = world_source(recipe, recipe.clips.frames, seed=recipe.clips.seed + UNSEEN)
+    count = min(count, recipe.latents)
+    decibels, rain = [], []
+    autoencoder.eval()
+    for step in range(-(-count // batch)):
+        clips = source.batch(step, batch)
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+            made = autoencoder.decode(autoencoder.encode(clips.video).mode())
+        made = made[:, :, : clips.video.shape[2]].float().clamp(-1, 1)
+        decibels += psnr(made, clips.video).tolist()
+        same = difference_correlation(made, clips.video).tolist()
+        rain += [value for value, scene in zip(same, clips.scenes, strict=True) if scene.weather == "rain"]
+    found = {"psnr": _mean(decibels), "rain_correlation": _mean(rain)}
+    return found | {"clips": len(decibels), "rainy_clips": len(rain)}
+
+
+def _mean(values: Sequence[float]) -> float:
+    true = [value for value in values if value == value]
+    return sum(true) / max(1, len(true))
+
+
+def table(recipe: Recipe, ledger: Ledger) -> str:
+    """What was done so far, a line a stage."""
+    head = f"{'stage':<12} {'steps':>13} {'seconds':>8} {'samples/s':>10} {'views':>11} {'clips':>11}"
+    lines = [f"{head}  last losses"]
+    for name, entry in ledger.entries.items():
+        losses = "  ".join(f"{key} {value:.4g}" for key, value in entry.losses.items())
+        done = f"{entry.steps}/{entry.planned or '?'}" + ("" if entry.finished else " ..")
+        numbers = f"{entry.seconds:>8.0f} {entry.rate:>10.4g} {entry.views:>11,}"
+        lines.append(
+            f"{name:<12} {done:>13} {numbers} {entry.steps * clips_a_step(recipe, name):>11,.0f}  {losses}"
+        )
+    return "\n".join(lines)
+
+
+def clips_a_step(recipe: Recipe, name: str) -> float:
+    """How many of a step's views are clips, of more than one latent frame."""
+    if not name.startswith("denoiser"):
+        return recipe.autoencoder.terms.batch if name == "autoencoder" else 0.0
+    joint = recipe.denoiser.pieces[int(name.split("-")[1]) - 1].joint
+    shares = sum(joint.lengths.values())
+    return sum(s / shares * (joint.frames_a_step // n) for n, s in joint.lengths.items() if n > 1)
+
+
+def asked(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="the run; on this machine's own disk")
+    add("--parcel", type=Path, default=os.environ.get("OUT"), help="where the files that come back go ($OUT)")
+    add("--start", type=Path, help="a folder that parcel.py made: go on from there")
+    add("--budget-seconds", type=float, default=540.0, help="of this call, after its imports")
+    add("--reserve-seconds", type=float, default=45.0, help="of these, for checkpoint, sheets and parcel")
+    add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 3), help="processes that draw")
+    add("--draw-on", default=DEVICE, choices=("cpu", "cuda"), help="where they draw")
+    add("--pool", type=int, default=6144, help="clips that the autoencoder sees")
+    add("--latents", type=int, help="clips to encode, if not the recipe's number")
+    add("--toy", action="store_true", help="everything in seconds on a processor, to see that it runs")
+    chosen = parser.parse_args(arguments)
+    chosen.parcel = Path(chosen.parcel or chosen.out / "files")
+    return chosen
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = asked(arguments)
+    recipe = toy() if chosen.toy else RECIPES["gpu"]
+    if chosen.latents:
+        recipe = recipe.model_copy(update={"latents": chosen.latents})
+    fast_kernels()
+    end = BEGUN + chosen.budget_seconds - chosen.reserve_seconds
+    call = Call(
+        recipe, chosen.out, chosen.parcel, chosen.start, over=lambda: time.monotonic() > end,
+        workers=0 if chosen.toy else chosen.workers, draw_on=chosen.draw_on, pool=chosen.pool,
+    )  # fmt: skip
+    try:
+        train(call)
+    except Refusal as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{time.monotonic() - BEGUN:.0f} s in all on {DEVICE}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
