@@ -20,7 +20,7 @@ Run = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: milliseconds (median, quartiles), the same over the reference, and the relative rms error."""
+    """One variant: milliseconds (median, quartiles), the same over the reference, relative rms error."""
 
     milliseconds: float
     quartiles: tuple[float, float]
