@@ -131,7 +131,7 @@ class TestVideo:
             assert close(together[here], alone)
 
     def test_an_image_is_a_video_of_one_frame(self, model: Transformer) -> None:
-        """Frames that other frames do not see (nothing to attend but copies) come out as images do."""
+        """One frame needs no path of its own, and it makes no difference where in a video it stands."""
         image, t, text = random(1, 6, 1, 3, 4), torch.tensor([[0.5]]), words(3)
         alone = model(image, t, text=text)
         assert alone.shape == image.shape

@@ -142,8 +142,7 @@ class Transformer(nn.Module):
         return self.patches.back(flow, size).to(noisy.dtype)
 
     def compile_blocks(self, *, dynamic: bool | None = None) -> "Transformer":
-        """Compile what all blocks share, once: an eighth of the wait for compiling an eight-block model
-        whole.
+        """Compile one block for all of them, so that the wait does not grow with the number of layers.
 
         `dynamic` is that of `torch.compile`: False makes code for each shape by itself.
         """
