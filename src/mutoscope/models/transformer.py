@@ -77,7 +77,8 @@ class Transformer(nn.Module):
             nn.Linear(config.width, config.width),
         )
         blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.blocks: Iterable[Block] = blocks  # type: ignore[assignment]  # a list of modules does not know its type
+        # A list of modules does not know what they are; whoever loops over these should.
+        self.blocks: Iterable[Block] = blocks  # type: ignore[assignment]
         self.modulation = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
         self.head = nn.Linear(config.width, config.out_channels * math.prod(config.patch_size))
         self.checkpointing = False
