@@ -4,7 +4,7 @@ Drawing is Python and small tensors: one process draws less than a GPU trains on
 meanwhile. Here every core draws, each process with a CUDA context of its own where it draws on the GPU; clips
 come back as bytes through files in memory (/dev/shm).
 
-    DrawnSource    the clips of `WorldSource`, the same for the same seed, to 8 bits; the next are on their way
+    DrawnSource    the clips of `WorldSource`, the same for the same seed, to 8 bits; the next on their way
     Pool           clips drawn once; every batch is random stretches of them, and costs nothing
 
 This module must stay cheap to import: every process imports it.

@@ -5,7 +5,7 @@
 One call does what fits into its budget: autoencoder, encoding, images, clips, in that order. The same call
 again goes on; on a fresh machine, `--start FOLDER` goes on from the folder that `parcel.py` made of the last
 call's files. Every call ends with a parcel (model, sheets, metrics, ledger) and a table; one is also packed
-every few minutes, in case the end is not reached. How to run it on a lent machine: README.md beside this file.
+every few minutes in case the end is not reached. How to run it on a lent machine: README.md beside this file.
 """
 
 import argparse
@@ -250,13 +250,15 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
     add("--start", type=Path, help="a folder that parcel.py made: go on from there")
     add("--budget-seconds", type=float, default=540.0, help="of this call, after its imports")
     add("--reserve-seconds", type=float, default=45.0, help="of these, for checkpoint, sheets and parcel")
-    add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 3), help="processes that draw")
+    add("--workers", type=int, help="processes that draw (all cores but three; none in a toy)")
     add("--draw-on", default=DEVICE, choices=("cpu", "cuda"), help="where they draw")
     add("--pool", type=int, default=6144, help="clips that the autoencoder sees")
     add("--latents", type=int, help="clips to encode, if not the recipe's number")
     add("--toy", action="store_true", help="everything in seconds on a processor, to see that it runs")
     chosen = parser.parse_args(arguments)
     chosen.parcel = Path(chosen.parcel or chosen.out / "files")
+    if chosen.workers is None:
+        chosen.workers = 0 if chosen.toy else max(1, (os.cpu_count() or 2) - 3)
     return chosen
 
 
@@ -269,7 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
     end = BEGUN + chosen.budget_seconds - chosen.reserve_seconds
     call = Call(
         recipe, chosen.out, chosen.parcel, chosen.start, over=lambda: time.monotonic() > end,
-        workers=0 if chosen.toy else chosen.workers, draw_on=chosen.draw_on, pool=chosen.pool,
+        workers=chosen.workers, draw_on=chosen.draw_on, pool=chosen.pool,
     )  # fmt: skip
     try:
         train(call)
