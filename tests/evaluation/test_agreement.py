@@ -90,7 +90,7 @@ def test_the_mean_is_over_attributes_not_over_questions() -> None:
 def test_an_attribute_never_asked_for_is_not_judged() -> None:
     asked = [{"colour": "red"}] * 4
     assert list(made(scenes(4), asked).attributes) == ["colour"]
-    with pytest.raises(Refusal, match="none of the prompts"):
+    with pytest.raises(Refusal, match="nothing to judge: no prompt asks for any of subject, style, colour"):
         made(scenes(2), [{}, {}])
 
 

@@ -107,7 +107,7 @@ def test_a_video_brings_its_own_rate() -> None:
 
 
 def test_order_in_time_is_seen() -> None:
-    """Left from right and walking from standing need the order of frames, which a mean of frames would lose."""
+    """Left from right and walking from standing need the order of frames, which their mean would lose."""
     forwards = clip()
     one, other = (look(probe(), pixels[None]).features for pixels in (forwards, forwards.flip(1)))
     assert not torch.allclose(one, other, atol=1e-4)

@@ -117,7 +117,7 @@ def test_right_is_the_share_of_right_answers() -> None:
 
 
 def test_a_probe_soon_beats_chance(tmp_path: Path) -> None:
-    """Day or night, left or right at 24x16 pixels: a few steps of a tiny probe tell the hour of unseen clips."""
+    """Day or night, left or right, at 24x16 pixels: a few steps teach a tiny probe the hour."""
     config = tiny()
     quick = settings(16).model_copy(update={"optimizer": OptimizerSettings(muon_lr=0.02, adamw_lr=5e-3)})
     feed = ProbeSettings(fresh=3, again=9, pool=100)

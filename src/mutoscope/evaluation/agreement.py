@@ -172,7 +172,11 @@ def agreement(
         if valid[:, k].any()
     }
     if not shares:
-        raise Refusal(f"none of the prompts asks for any of: {', '.join(words)}")
+        names = ", ".join(words)
+        raise Refusal(
+            f"nothing to judge: no prompt asks for any of {names}, or the probe cannot read them even in "
+            "true clips; ask for one of these, or train the probe for longer"
+        )
     mean = float(np.mean([one.share for one in shares.values()]))
     return Agreement(shares, mean, _bootstrap(right, valid, groups, draws=draws, seed=seed))
 

@@ -83,9 +83,7 @@ def difference_correlation(
     return torch.where(size > TINY, (x * y).sum(1) / size, torch.nan)
 
 
-def difference_energy(
-    clip: Float[Tensor, "b 3 f h w"], truth: Float[Tensor, "..."]
-) -> Float[Tensor, "b"]:
+def difference_energy(clip: Float[Tensor, "b 3 f h w"], truth: Float[Tensor, "..."]) -> Float[Tensor, "b"]:
     """Energy of the clip's frame differences over that of the truth's; NaN where the truth never moves."""
     made, real = (_differences(each).square().flatten(1).sum(1) for each in _moving(clip, truth))
     return torch.where(real > TINY, made / real, torch.nan)

@@ -43,7 +43,7 @@ class ProbeSettings(BaseModel):
         default=4000, ge=8, description="clips kept in memory, 240 kB each at 96x64 and 13 frames"
     )
     smoothing: float = Field(
-        0.05, ge=0, lt=1, description="label smoothing: answers stay unsure of worn clips"
+        default=0.05, ge=0, lt=1, description="label smoothing: answers stay unsure of worn clips"
     )
 
 
