@@ -40,6 +40,9 @@ class ReconstructionSettings(BaseModel):
     adversary_from: int = Field(
         default=1000, ge=0, description="step at which the discriminator's verdict begins to count"
     )
+    frozen_encoder: bool = Field(
+        default=False, description="train the decoder alone, for latents that a denoiser already knows"
+    )
 
 
 def differences(x: Float[Tensor, "b c f h w"]) -> list[Tensor]:
@@ -83,6 +86,8 @@ class AutoencoderTask:
         self.autoencoder, self.batches, self.terms = autoencoder, batches, settings
         self.batch = settings.batch
         self.modules: Mapping[str, nn.Module] = {"autoencoder": autoencoder}
+        for part in (autoencoder.encoder, autoencoder.after_encoder):
+            part.requires_grad_(not settings.frozen_encoder)
         if settings.adversary:
             self.discriminator = PatchDiscriminator()
             self.modules = {**self.modules, "discriminator": self.discriminator}
@@ -98,8 +103,10 @@ class AutoencoderTask:
         """Mean loss of one batch and its parts."""
         batch = self.batches(step)
         video = batch.video.to(generator.device)
-        posterior = self.autoencoder.encode(video)
-        made = self.autoencoder.decode(posterior.sample(generator=generator)).float()
+        with torch.set_grad_enabled(not self.terms.frozen_encoder):
+            posterior = self.autoencoder.encode(video)
+            latents = posterior.sample(generator=generator)
+        made = self.autoencoder.decode(latents).float()
         parts = self.reconstruction(made, video, batch.figure.to(video.device)) | {
             "kl": posterior.kl().mean()
         }
