@@ -1,8 +1,8 @@
 """A hollow PyAV, for machines that lack it: importing this module puts it in place.
 
-`mutoscope.media` reads and writes films through PyAV and imports it with the room. Its wheel weighs 36 MB, half
-of what may be carried to a lent machine, and training there reads and writes no film. Where the real one is
-installed, nothing happens.
+`mutoscope.media` reads and writes films through PyAV and imports it with the room. Its wheel weighs 36 MB,
+half of what may be carried to a lent machine, and training there reads and writes no film. Where the real one
+is installed, nothing happens.
 """
 
 import importlib.abc

@@ -204,7 +204,8 @@ class Pool:
             self.packed = packed
         return self.packed
 
-    def _draw(self, count: int = 64) -> Iterator[Tensor]:
+    def _draw(self) -> Iterator[Tensor]:
+        count = min(64, self.clips)
         for step in range(-(-self.clips // count)):
             batch = self.source.batch(step, count)
             yield to_bytes(batch.video, batch.figure)

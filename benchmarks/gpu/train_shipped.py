@@ -48,11 +48,11 @@ def toy() -> Recipe:
         piece.model_copy(update={"train": piece.train.model_copy(update={"steps": steps})})
         for piece, steps in zip(smoke.denoiser.pieces, (3, 6), strict=True)
     )
-    training = smoke.autoencoder.train.model_copy(update={"steps": 4, "log_steps": 1})
+    training = smoke.autoencoder.train.model_copy(update={"steps": 3, "log_steps": 1})
     changes = {
-        "autoencoder": smoke.autoencoder.model_copy(update={"train": training, "frames": 3}),
+        "autoencoder": smoke.autoencoder.model_copy(update={"train": training, "frames": 3, "measure": 1}),
         "denoiser": smoke.denoiser.model_copy(update={"pieces": (images, clips)}),
-        "latents": 24,
+        "latents": 8,
         "steps": 2,
     }
     return smoke.model_copy(update=changes)
