@@ -1,10 +1,11 @@
 """Clips encoded once: a denoiser trains on latents, and encoding costs as much as a training step.
 
-    cache folder:  facts.json · shard-00000.safetensors (latents, figure) · shard-00000.jsonl (what captions tell)
+    facts.json · shard-00000.safetensors (latents, figure) · shard-00000.jsonl (what captions tell)
 
-Shards are written whole or not at all, so an interrupted encoding goes on where it stopped. `facts.json` names the
-encoder's weights and the source; a cache made by another encoder or from other clips is refused, not silently used.
-Captions are not stored but told anew at every view from the scene (real clips have the one they came with).
+Shards are written whole or not at all, so an interrupted encoding goes on where it stopped. `facts.json`
+names the encoder's weights and the source; a cache made by another encoder or from other clips is refused,
+not silently used. Captions are not stored but told anew at every view from the scene (real clips have the one
+they came with).
 """
 
 import json
@@ -34,8 +35,8 @@ SHARD = 256
 
 @dataclass(frozen=True)
 class LatentCache:
-    """Encoded clips in memory: `clean` "n c f h w" (bfloat16, normalised), `figure` "n f h w" in [0, 1] on the latent
-    grid, and what to tell of each."""
+    """Encoded clips in memory: `clean` "n c f h w" (bfloat16, normalised), `figure` "n f h w" in [0, 1] on
+    the latent grid, and what to tell of each."""
 
     clean: Float[Tensor, "n c f h w"]
     figure: Float[Tensor, "n f h w"]
@@ -73,9 +74,13 @@ class LatentCache:
         _agree(folder, facts)
         shards = sorted(folder.glob("shard-*.safetensors"))
         tensors = [load_file(shard) for shard in shards]
-        lines = [line for s in shards for line in s.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = [
+            line for s in shards for line in s.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         told = [Scene(**entry) if isinstance(entry, dict) else entry for entry in map(json.loads, lines)]
-        return cls(torch.cat([t["latents"] for t in tensors]), torch.cat([t["figure"] for t in tensors]), told)
+        return cls(
+            torch.cat([t["latents"] for t in tensors]), torch.cat([t["figure"] for t in tensors]), told
+        )
 
 
 def encode_all(
@@ -109,7 +114,10 @@ def _encode_shard(batches: Iterable[Batch], path: Path, *, encode: Encode, keep:
         told += [json.dumps(entry) for entry in _tell(clips)]
     _write_text(path.with_suffix(".jsonl"), "\n".join(told[:keep]) + "\n")
     temporary = path.with_suffix(".partial")
-    tensors = {"latents": torch.cat(latents)[:keep].contiguous(), "figure": torch.cat(figures)[:keep].contiguous()}
+    tensors = {
+        "latents": torch.cat(latents)[:keep].contiguous(),
+        "figure": torch.cat(figures)[:keep].contiguous(),
+    }
     save_file(tensors, temporary)
     os.replace(temporary, path)
 
@@ -118,7 +126,9 @@ def _tell(clips: Batch) -> list[Any]:
     return [asdict(scene) for scene in clips.scenes] if clips.scenes else clips.captions
 
 
-def on_latent_grid(figure: Float[Tensor, "b f h w"], latents: Float[Tensor, "b c g y x"]) -> Float[Tensor, "b g y x"]:
+def on_latent_grid(
+    figure: Float[Tensor, "b f h w"], latents: Float[Tensor, "b c g y x"]
+) -> Float[Tensor, "b g y x"]:
     """The subject's share of every latent cell, bfloat16; the first latent frame is the first frame alone."""
     frames, height, width = latents.shape[2:]
     first = F.adaptive_avg_pool3d(figure[:, :1], (1, height, width))
@@ -134,8 +144,8 @@ def _agree(folder: Path, facts: dict[str, Any] | None) -> None:
     for key in sorted(stored.keys() | wanted.keys()):
         if stored.get(key) != wanted.get(key):
             raise Refusal(
-                f"{folder} holds clips encoded with {key} = {stored.get(key)!r}, this run needs {wanted.get(key)!r}; "
-                "name another run folder or remove that one"
+                f"{folder} holds clips encoded with {key} = {stored.get(key)!r}, "
+                f"this run needs {wanted.get(key)!r}; name another run folder or remove that one"
             )
 
 

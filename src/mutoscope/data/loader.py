@@ -36,9 +36,12 @@ class Batch:
 class Source(Protocol):
     """Where clips come from."""
 
-    frames: int
-    size: tuple[int, int]
-    fps: float
+    @property
+    def frames(self) -> int: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def fps(self) -> float: ...
 
     def batch(self, step: int, count: int) -> Batch:
         """Batch number `step` of `count` clips."""

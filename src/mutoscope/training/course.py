@@ -115,7 +115,8 @@ class Networks:
 class Event:
     """Something happened: `stage` names where, `progress` is the loop's, `text` a line to show.
 
-    For whoever draws: the `networks` so far, `source` of clips, `prompts` to film, and `model()` once there is one.
+    For whoever draws: the `networks` so far, `source` of clips, `prompts` to film, and `model()` once there
+    is one.
     """
 
     stage: str
@@ -167,7 +168,8 @@ class _Course:
         self.start = load_model(start) if start else None
         torch.manual_seed(recipe.autoencoder.train.seed)
         autoencoder = self.start.autoencoder if self.start else Autoencoder(recipe.autoencoder.model)
-        self.net = Networks(autoencoder.to(self.device, memory_format=torch.channels_last_3d))
+        autoencoder.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]  # torch's gap
+        self.net = Networks(autoencoder.to(self.device))
         self.verdict = None if data is None else verify(data)
         self.clips = [] if self.verdict is None else list(self.verdict.good)
 
@@ -183,7 +185,13 @@ class _Course:
             yield self._finish()
 
     def _event(
-        self, stage: str, text: str, *, progress: Progress | None = None, done: int = 0, total: int | None = None
+        self,
+        stage: str,
+        text: str,
+        *,
+        progress: Progress | None = None,
+        done: int = 0,
+        total: int | None = None,
     ) -> Event:
         if progress is not None:
             done, total = progress.step, progress.steps
