@@ -1,4 +1,4 @@
-"""mutoscope generate | reproduce | train: the command.
+"""mutoscope generate | reproduce | train | evaluate: the command.
 
 Every subcommand is a function: its parameters are the options, its docstring is the help. What it needs is
 imported inside it, so that `mutoscope --help` does not wait for torch. Results go to stdout, progress and
@@ -11,10 +11,7 @@ diverged, 130 stopped by Ctrl-C, 143 by SIGTERM.
 from __future__ import annotations
 
 import contextlib
-import difflib
-import functools
 import io
-import re
 import signal
 import sys
 import threading
@@ -24,6 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from mutoscope.cli.display import SECONDS_BETWEEN_LINES, TrainingDisplay, filming
+from mutoscope.cli.parsing import Misuse, parsed
 
 if TYPE_CHECKING:
     from mutoscope.pipelines import Pipeline, Request
@@ -47,14 +47,6 @@ SamplerOption = Annotated[
     Literal["euler", "heun", "multistep"] | None,
     tyro.conf.arg(metavar="{euler,heun,multistep}", help_behavior_hint=_OWN),
 ]
-
-SECONDS_BETWEEN_LINES = 5.0
-
-
-class Misuse(ValueError):
-    """A command line that makes no sense; the same to a user as `video.Refusal`, which costs an import of
-    torch."""
-
 
 def generate(
     prompt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPT")],
@@ -170,7 +162,7 @@ def train(
     from mutoscope.training.course import run
 
     folder = Path(out or f"runs/{recipe}")
-    show = _TrainingDisplay(resolve(recipe, settings), folder / "sheets", minutes=sheets, data=data)
+    show = TrainingDisplay(resolve(recipe, settings), folder / "sheets", minutes=sheets, data=data)
     with contextlib.closing(run(show.recipe, folder, data=data, stage=stage, start=start)) as events:  # type: ignore[type-var]
         for event in events:
             show(event)
@@ -178,40 +170,86 @@ def train(
         print(f"{folder / 'model'}: film with mutoscope generate PROMPT --model {folder / 'model'}")
 
 
-class _TrainingDisplay:
-    """Draws what training yields: a line every few seconds, and contact sheets every few minutes."""
+def evaluate(
+    what: Annotated[Literal["agreement", "autoencoder"], tyro.conf.Positional],
+    *,
+    model: Name = None,
+    out: str = "evaluation",
+    prompts: int = 200,
+    seeds: int = 3,
+    clips: int = 96,
+    steps: Count = None,
+    guidance: Number = None,
+) -> None:
+    """Measure a model trained on the made world; writes OUT/WHAT.json, .txt and .png.
 
-    def __init__(self, recipe: Any, folder: Path, *, minutes: float, data: str | None) -> None:
-        import torch
+    Args:
+        what: agreement (do films show what was asked), or autoencoder (are reconstructions faithful).
+        model: who is measured.
+        out: folder for the report.
+        prompts: how many of the 200 prompts whose combinations were kept out of training.
+        seeds: films of each prompt.
+        clips: drawn clips that the autoencoder is measured on.
+        steps: of sampling.
+        guidance: of sampling.
+    """
+    from mutoscope.checkpoints.folder import load_model
+    from mutoscope.pipelines import PRETRAINED
 
-        self.recipe, self.folder, self.every, self.data = recipe, folder, minutes * 60, data
-        self.stage, self.said, self.drawn = "", 0.0, time.monotonic()
-        if recipe.threads:
-            torch.set_num_threads(recipe.threads)
-
-    def __call__(self, event: Any) -> None:
-        now, ended = time.monotonic(), event.progress is not None and event.progress.event == "finished"
-        if event.stage != self.stage or ended or now - self.said >= SECONDS_BETWEEN_LINES:
-            self.stage, self.said = event.stage, now
-            print(f"{event.stage}: {event.text}", file=sys.stderr, flush=True)
-        if event.progress is not None and self.every and (now - self.drawn >= self.every or ended):
-            self._draw(event)
-            self.drawn = time.monotonic()
-
-    def _draw(self, event: Any) -> None:
-        from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{event.stage.split('/')[0].replace(' ', '-')}-{event.progress.step:06d}.png"
-        with event.progress.ema.weights() if event.progress.ema else contextlib.nullcontext():
-            if event.stage == "autoencoder":
-                reconstruction_sheet(event.networks.autoencoder, event.source, path=path)
-            else:
-                sample_sheet(event.model(), event.prompts, path=path)
-        print(f"{event.stage}: {path}", file=sys.stderr, flush=True)
+    folder = Path(model or PRETRAINED)
+    found = load_model(folder)
+    begun = time.monotonic()
+    if what == "autoencoder":
+        events = _autoencoder_events(found, clips)
+    else:
+        settings = {"steps": steps, "guidance": guidance}
+        events = _agreement_events(found, folder / "probe", prompts=prompts, seeds=seeds, settings=settings)
+    report: Any = None
+    for report in events:
+        now = time.monotonic()
+        if now - begun >= SECONDS_BETWEEN_LINES and not hasattr(report, "save"):
+            print(report, file=sys.stderr, flush=True)
+            begun = now
+    print(report)
+    print(f"{report.save(out)}: {what}.json, {what}.txt, {what}.png")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"generate": generate, "reproduce": reproduce, "train": train}
+def _autoencoder_events(found: Any, clips: int) -> Iterator[Any]:
+    from mutoscope.data.loader import WorldSource
+    from mutoscope.data.world import VOCABULARIES
+    from mutoscope.pipelines.reconstruction import autoencoder_report
+
+    facts = found.facts
+    vocabulary = VOCABULARIES[facts.vocabulary or "small"]
+    source = WorldSource(
+        vocabulary, frames=facts.frames, size=facts.size, fps=facts.fps, seed=99, held_out=True
+    )
+    return autoencoder_report(found.autoencoder, source, count=clips)
+
+
+def _agreement_events(
+    found: Any, probe: Path, *, prompts: int, seeds: int, settings: dict[str, Any]
+) -> Iterator[Any]:
+    from mutoscope.data.world import VOCABULARIES, held_out_prompts
+    from mutoscope.evaluation.probe import load_probe
+    from mutoscope.pipelines import Pipeline
+    from mutoscope.pipelines.report import agreement_report
+    from mutoscope.training.probe import ensure_probe
+
+    yield from ensure_probe(probe, vocabulary=VOCABULARIES[found.facts.vocabulary or "small"])
+    yield from agreement_report(
+        Pipeline(found), load_probe(probe), prompts=held_out_prompts()[:prompts], seeds=range(seeds),
+        settings={name: value for name, value in settings.items() if value is not None},
+        autoencoder=found.autoencoder,
+    )  # fmt: skip
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "generate": generate,
+    "reproduce": reproduce,
+    "train": train,
+    "evaluate": evaluate,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a prompt may hold what the terminal cannot show
     try:
         with _terminable():
-            run = _parsed(list(sys.argv[1:] if arguments is None else arguments))
+            run = parsed(list(sys.argv[1:] if arguments is None else arguments), COMMANDS)
             run()
         return 0
     except KeyboardInterrupt:
@@ -261,80 +299,6 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _parsed(arguments: list[str]) -> Callable[[], None]:
-    """The command that was asked for, ready to run; help is printed here, and misuse becomes one line."""
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise Misuse(f"no command {arguments[0]!r}; {_nearest(arguments[0], list(COMMANDS))}")
-    complaint = io.StringIO()
-    arguments, settings = _without_settings(arguments)
-    try:
-        with contextlib.redirect_stderr(complaint):
-            asked: Callable[..., None] = tyro.extras.subcommand_cli_from_dict(
-                {name: _later(command) for name, command in COMMANDS.items()},
-                prog="mutoscope",
-                description="Words in, moving pictures out.",
-                args=arguments or ["--help"],
-            )
-        return functools.partial(asked, settings=settings) if settings else asked
-    except SystemExit as leaving:
-        if leaving.code in (0, None):
-            raise
-        raise Misuse(_complaint(complaint.getvalue(), arguments)) from None
-
-
-def _without_settings(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Takes a recipe's settings, --NAME VALUE where NAME is no option of `train`, out of its command line."""
-    if arguments[:1] != ["train"]:
-        return arguments, {}
-    own = {"--out", "--data", "--stage", "--start", "--sheets", "--help", "-h"}
-    kept, settings, rest = [], {}, iter(arguments)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        if not name.startswith("--") or name in own:
-            kept += (
-                [word, next(rest)]
-                if name in own - {"--help"} and not equals and len(kept) + 1 < len(arguments)
-                else [word]
-            )
-            continue
-        value = value if equals else next(rest, None)
-        if value is None:
-            raise Misuse(f"{name} has no value; settings are given as {name} VALUE")
-        settings[name.removeprefix("--")] = value
-    return kept, settings
-
-
-def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """The command's signature, but calling it only remembers the call: parsing and running are two things."""
-
-    @functools.wraps(command)
-    def remember(*positional: Any, **named: Any) -> Callable[[], None]:
-        return functools.partial(command, *positional, **named)
-
-    return remember
-
-
-def _complaint(text: str, arguments: list[str]) -> str:
-    """What tyro says in a box, in one line: its first paragraph, and the option it thinks was meant."""
-    boxed = "╭" in text  # where stdout is not UTF-8 there are only rules, and the title is a paragraph
-    lines = [line.strip(" │") for line in text.splitlines() if line[:1] not in ("╭", "╰")]
-    paragraphs = re.split(r"[─-]{5,}", " ".join(" ".join(lines).split()))
-    said = paragraphs[0 if boxed else min(1, len(paragraphs) - 1)].strip() or "cannot be understood"
-    said = said.replace("'None', ", "").replace(", 'None'", "")
-    if value := re.search(r"Error parsing (--[\w-]+): .*? from \[(.*?)\]", said):
-        said = f"{value[1]} is {value[2]}, which is no number"
-    if unknown := re.search(r"Unrecognized options: (.*)", said):
-        close = re.search(r"Perhaps you meant: *(--[\w-]+)", " ".join(paragraphs))
-        said = f"unknown: {unknown[1]}" + (f"; did you mean {close[1]}?" if close else "")
-    command = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
-    return f"{said.rstrip('.')}; see mutoscope {command}--help"
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-
-
 def _warn(text: str) -> None:
     print(f"mutoscope: {text}", file=sys.stderr)
 
@@ -364,7 +328,7 @@ def _watch(events: Iterator[Progress], pipeline: Pipeline, request: Request, pat
     """Shows the making of a film and says what became of it."""
     begun, left = time.monotonic(), None
     try:
-        with contextlib.closing(events), _display() as show:  # type: ignore[type-var]
+        with contextlib.closing(events), filming() as show:  # type: ignore[type-var]
             for progress in events:
                 left = progress.latents
                 show(progress)
@@ -376,51 +340,3 @@ def _watch(events: Iterator[Progress], pipeline: Pipeline, request: Request, pat
         f"{path}: {request.seconds:.1f} s of {request.size[0]}x{request.size[1]}, seed {request.seed}, "
         f"made by {pipeline.facts.name or 'model'} in {time.monotonic() - begun:.1f} s"
     )
-
-
-@contextlib.contextmanager
-def _display() -> Iterator[Callable[[Progress], None]]:
-    """A bar with the time left on a terminal, a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(progress: Progress) -> None:
-            if progress.phase not in tasks:
-                tasks[progress.phase] = bars.add_task(progress.phase, total=progress.total)
-            bars.update(tasks[progress.phase], completed=progress.done)
-
-        yield show
-
-
-class _Lines:
-    """Progress as text: the end of every phase, and a line every few seconds with the time left."""
-
-    def __init__(self) -> None:
-        self.phase, self.begun, self.said, self.first = "", 0.0, 0.0, 0
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.phase != self.phase:
-            self.phase, self.begun, self.said, self.first = progress.phase, now, now, progress.done
-        if progress.done == progress.total:
-            print(f"{progress.phase} {progress.done}/{progress.total}", file=sys.stderr, flush=True)
-        elif now - self.said >= SECONDS_BETWEEN_LINES and progress.done > self.first:
-            left = (now - self.begun) / (progress.done - self.first) * (progress.total - progress.done)
-            print(
-                f"{progress.phase} {progress.done}/{progress.total}, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-            self.said = now
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

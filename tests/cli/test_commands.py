@@ -14,6 +14,7 @@ import pytest
 
 from mutoscope import cli
 from mutoscope.checkpoints.folder import save_model
+from mutoscope.cli import display
 from mutoscope.media import read_notes, read_video
 from mutoscope.pipelines import Pipeline
 from mutoscope.pipelines.output import LATENTS
@@ -331,8 +332,8 @@ def test_lines_come_now_and_then_with_the_time_left(
     from mutoscope.pipelines.output import Progress
 
     clock = iter([0.0, 2.0, 6.0, 7.0, 10.0])
-    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
-    lines = cli._Lines()
+    monkeypatch.setattr(display.time, "monotonic", lambda: next(clock))
+    lines = display.Lines()
     for done in (0, 1, 3, 4, 5):
         lines(Progress("sampling", done, 5))
     assert capsys.readouterr().err.splitlines() == ["sampling 3/5, 4 s left", "sampling 5/5"]
