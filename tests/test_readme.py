@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from mutoscope.recipes import resolve
+from mutoscope.video import Refusal
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
@@ -135,14 +138,34 @@ def words_before_flags(arguments: list[str]) -> list[str]:
     return arguments[: flags[0]] if flags else arguments
 
 
+def check_command(arguments: list[str]) -> None:
+    """That the subcommand exists and every flag is in its help, or is a setting of the recipe it trains."""
+    words = words_before_flags(arguments)
+    text = help_of(*words)
+    for index, word in enumerate(arguments):
+        flag, _, value = word.partition("=")
+        if not flag.startswith("-") or re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text):
+            continue
+        assert words[0] == "train", f"mutoscope {shlex.join(arguments)}: no {flag}"
+        resolve(
+            words[1], {flag.removeprefix("--"): value or arguments[index + 1]}
+        )  # or a Refusal
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_commands_exist(page: Path) -> None:
     for arguments in commands_of(page.read_text(encoding="utf-8"), program="mutoscope"):
-        text = help_of(*words_before_flags(arguments))
-        for flag in (word.split("=")[0] for word in arguments if word.startswith("-")):
-            assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text), (
-                f"{named(page)}: mutoscope {shlex.join(arguments)}: no {flag}"
-            )
+        check_command(arguments)
+
+
+def test_an_unknown_command_flag_or_setting_is_caught() -> None:
+    check_command(["train", "smoke", "--out", "runs/x", "--autoencoder.train.minutes", "10"])
+    with pytest.raises(AssertionError, match="no --sed"):
+        check_command(["generate", "a man", "--sed", "3"])
+    with pytest.raises(AssertionError, match="generte"):
+        check_command(["generte", "a man"])
+    with pytest.raises(Refusal, match="minuets"):
+        check_command(["train", "smoke", "--autoencoder.train.minuets=10"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
