@@ -114,7 +114,8 @@ CPU = Recipe(
 )  # fmt: skip
 
 # Sized by counting (benchmarks/gpu/README.md): 60.9 MB in bfloat16, and a million views of clips if the GPU
-# does 19 % of its peak. The rate is measured after every length of clips has been compiled for.
+# does 19 % of its peak. The rate is measured after every length of clips has been compiled for; checkpoints are
+# written by the clock, since a thousand steps take a minute.
 GPU = Recipe(
     about="160x96, 33 frames, whole vocabulary; 20 to 25 minutes of one H100 or H200",
     clips=ClipSettings(vocabulary="full", frames=33, width=160, height=96),
@@ -124,7 +125,8 @@ GPU = Recipe(
         frames=17,
         train=TrainSettings(
             minutes=7, seed=1, optimizer=MUON_CONVOLUTIONS, warmup_steps=100, ema=0.999, decay_share=0.3,
-            precision="bfloat16", log_steps=50, settle_steps=50, measure_steps=100,
+            precision="bfloat16", log_steps=50, checkpoint_steps=10**6,
+            settle_steps=50, measure_steps=100,
         ),
         measure=8,
     ),
@@ -136,7 +138,8 @@ GPU = Recipe(
                 joint=JointSettings(lengths={1: 1.0}, frames_a_step=1024, figure=3.0, compiled=True),
                 train=TrainSettings(
                     minutes=2, seed=2, optimizer=MUON, warmup_steps=100, ema=0.995, decay_share=0.0,
-                    precision="bfloat16", log_steps=50, settle_steps=20, measure_steps=60,
+                    precision="bfloat16", log_steps=50, checkpoint_steps=10**6,
+                    settle_steps=20, measure_steps=60,
                 ),
             ),
             Piece(
@@ -146,7 +149,8 @@ GPU = Recipe(
                 ),
                 train=TrainSettings(
                     minutes=11, seed=3, optimizer=MUON, warmup_steps=200, ema=0.999, decay_share=0.3,
-                    precision="bfloat16", log_steps=50, settle_steps=30, measure_steps=100,
+                    precision="bfloat16", log_steps=50, checkpoint_steps=10**6,
+                    settle_steps=30, measure_steps=100,
                 ),
             ),
         ),
