@@ -114,8 +114,8 @@ CPU = Recipe(
 )  # fmt: skip
 
 # Sized by counting (benchmarks/gpu/README.md): 60.9 MB in bfloat16, and a million views of clips if the GPU
-# does 19 % of its peak. The rate is measured after every length of clips has been compiled for; checkpoints are
-# written by the clock, since a thousand steps take a minute.
+# does 19 % of its peak. The rate is measured after every length of clips has been compiled for; checkpoints
+# are written by the clock, since a thousand steps take a minute.
 GPU = Recipe(
     about="160x96, 33 frames, whole vocabulary; 20 to 25 minutes of one H100 or H200",
     clips=ClipSettings(vocabulary="full", frames=33, width=160, height=96),
