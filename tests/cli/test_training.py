@@ -1,0 +1,59 @@
+"""`mutoscope train` from the command line: a run with sheets and a model, the same call again, and refusals."""
+
+from pathlib import Path
+
+import pytest
+
+from mutoscope import cli
+
+TINY = (
+    "--clips.width 32 --clips.height 32 --clips.frames 3 --autoencoder.frames 3 --latents 8 --measure 1 "
+    "--autoencoder.train.steps 2 --pieces.1.train.steps 2 --pieces.2.train.steps 2"
+).split()
+
+
+def test_a_run_trains_draws_and_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = tmp_path / "run"
+    assert cli.main(["train", "smoke", "--out", str(run), "--sheets", "0.0001", *TINY]) == 0
+    sheets = sorted(path.name for path in (run / "sheets").iterdir())
+    assert "autoencoder-000002.png" in sheets and "denoiser-2-000002.png" in sheets
+    assert (run / "model" / "model_index.json").exists()
+    capsys.readouterr()
+
+    film = tmp_path / "film.webp"
+    model = ["--model", str(run / "model"), "--steps", "2"]
+    assert cli.main(["generate", "a man walking in the rain", "--output", str(film), *model]) == 0
+    assert film.stat().st_size > 0
+
+    # the same call again has nothing left to train, and says so at once
+    assert cli.main(["train", "smoke", "--out", str(run), "--sheets", "0", *TINY]) == 0
+    assert "step 1/2" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("smokey", "no recipe 'smokey'; did you mean smoke?"),
+        ("smoke --latentz 3", "no setting 'latentz'; did you mean latents?"),
+        ("smoke --latents many", "latents is 'many'"),
+        ("smoke --latents 0", "latents is 0"),
+        ("smoke --stage denoiser", "run the stage 'autoencoder' first"),
+        ("smoke --data {tmp}/nothing", "nothing"),
+    ],
+)
+def test_refusals_are_one_line_and_write_nothing(
+    line: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = line.format(tmp=tmp_path).split()
+    assert cli.main(["train", *arguments, "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err.strip()
+    assert said in told and "\n" not in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = ["--out", str(tmp_path / "run"), "--sheets", "0", "--stage", "autoencoder"]
+    assert cli.main(["train", "smoke", *run, *TINY]) == 0
+    capsys.readouterr()
+    assert cli.main(["train", "smoke", *run, *TINY, "--terms.kl", "0.5"]) == 2
+    assert "terms.kl" in capsys.readouterr().err
