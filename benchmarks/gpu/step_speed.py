@@ -7,6 +7,7 @@
     denoise        one step of sampling with guidance: two evaluations of a clip of 33 frames at 160x96, bf16
     train          one step of `training.loop.train` on cached latents: captions, loss, Muon, average and all
     autoencoder    one step of the same loop on clips of 17 frames that are drawn already
+    draw           64 clips of 33 frames by many processes: what fills the pool and feeds the encoder
 
 A row that fails says why and the others go on. TFLOP are counted by torch on the first, uncompiled step; its
 attention is counted on GPUs only. A step's time is the median over the steps after a few to settle.
@@ -14,6 +15,7 @@ attention is counted on GPUs only. A step's time is the median over the steps af
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -21,10 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import absent  # noqa: F401
 import torch
+from drawers import Drawers, DrawnSource, World
 from torch.utils.flop_counter import FlopCounterMode
 
 from mutoscope.data.captions import every_wording
@@ -46,7 +50,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PEAK = 989e12  # dense bf16 of an H100 or H200, operations a second
 
 Step = Callable[[], object]
-Make = Callable[..., AbstractContextManager[Step]]  # compiled=
+Make = partial[AbstractContextManager[Step]]  # waits for compiled=
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Row:
     fault: str = ""
 
     def __str__(self) -> str:
-        if self.fault:
+        if self.fault or not self.seconds:
             return f"{self.name:<38} failed: {self.fault}"
         speed = self.teraflop / self.seconds
         return (
@@ -167,6 +171,18 @@ def coding(base: int, decoder: int, setup: Setup, *, compiled: bool) -> Iterator
 
 
 @contextmanager
+def drawing(device: str, setup: Setup, *, compiled: bool) -> Iterator[Step]:
+    """A batch of clips, drawn on `device` by all processors but three; nothing is compiled."""
+    frames, height, width = setup.pixels
+    workers = max(1, (os.cpu_count() or 2) - 3) if setup is GPU else 1
+    drawers = Drawers(workers, device=device)
+    source = DrawnSource(drawers, World("full", 2 * frames - 1, (width, height), 12.0), 1, str(DEVICE))
+    steps = count()
+    with closing(drawers):
+        yield lambda: source.batch(next(steps), 64 if setup is GPU else 1)
+
+
+@contextmanager
 def _trained(task: Task) -> Iterator[Step]:
     settings = TrainSettings(
         steps=10**6, optimizer=RECIPES["gpu"].autoencoder.train.optimizer, precision="bfloat16",
@@ -186,8 +202,10 @@ def wait() -> None:
 def measure(name: str, make: Make, samples: int, *, compiled: bool, steps: int) -> Row:
     """Time one variant; the operations are counted on an uncompiled twin."""
     try:
-        with make(compiled=False) as step, FlopCounterMode(display=False) as counter:
-            step()
+        counter = FlopCounterMode(display=False)
+        if make.func is not drawing:  # there, the operations are those of other processes
+            with make(compiled=False) as step, counter:
+                step()
         begun = time.perf_counter()
         with make(compiled=compiled) as step:
             for _ in range(3):
@@ -207,6 +225,8 @@ def _timed(step: Step) -> float:
 
 def variants(setup: Setup) -> Iterator[tuple[str, Make, int]]:
     """Name, maker and samples a step of all that can be measured, without how it is compiled."""
+    for device in dict.fromkeys(("cpu", DEVICE.type)):
+        yield f"draw on {device}", partial(drawing, device, setup), 64 if setup is GPU else 1
     for width, layers in setup.widths:
         yield f"denoise {width} x {layers}", partial(denoising, width, layers, setup), 1
     for width, layers in setup.widths:
@@ -222,7 +242,8 @@ def compare(setup: Setup, *, only: str, modes: Sequence[str], over: Callable[[],
     rows: list[Row] = []
     for name, make, samples in variants(setup):
         for mode in modes:
-            if only in name and not over():
+            idle = mode == "compiled" and name.startswith("draw")
+            if only in name and not idle and not over():
                 rows.append(
                     measure(f"{name}, {mode}", make, samples, compiled=mode == "compiled", steps=setup.steps)
                 )

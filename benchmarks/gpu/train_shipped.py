@@ -74,7 +74,9 @@ class Call:
 
 
 def fast_kernels() -> None:
-    """What a GPU needs to be fast here; harmless elsewhere."""
+    """What a GPU needs to be fast here; elsewhere nothing, for dynamo alone takes seconds to import."""
+    if DEVICE != "cuda":
+        return
     torch.set_float32_matmul_precision("high")  # the few matrices outside autocast
     torch.backends.cudnn.benchmark = True  # every shape comes back thousands of times
     torch._dynamo.config.recompile_limit = 64  # beyond its limit a block would silently run uncompiled

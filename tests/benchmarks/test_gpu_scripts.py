@@ -3,6 +3,7 @@
 import json
 import sys
 from concurrent.futures import Future
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -256,8 +257,21 @@ def call(tmp_path: Path, name: str, *, events: int, start: Path | None = None) -
     return train_shipped.Call(recipe, tmp_path / name, files, start, over=lambda: next(seen) >= events)
 
 
+def test_what_a_call_leaves_is_a_model_and_says_what_is_done(tmp_path, capsys):
+    """Stopped in the first stage, gone on with by the same call, stopped again among the images."""
+    train_shipped.train(call(tmp_path, "run", events=1))
+    book = train_shipped.train(call(tmp_path, "run", events=4))
+    steps = {name: (entry.steps, entry.finished) for name, entry in book.entries.items()}
+    assert steps == {"autoencoder": (3, True), "latents": (8, True), "denoiser-1": (1, False)}
+    folder = parcel.join(tmp_path / "run-files", tmp_path / "came-back")
+    assert ledger.Ledger.read(folder).entries == book.entries and (folder / "samples.png").exists()
+    assert load_model(folder / "model").transformer.config == train_shipped.toy().denoiser.transformer
+    assert "denoiser-1" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_on_the_same_machine_and_on_another(tmp_path, capsys):
-    """Taken away in the first stage; on the next machine stopped among the clips; ended by a third call."""
+    """Taken away in the first stage; stopped among the clips; then ended there, and on another machine."""
     book = train_shipped.train(call(tmp_path, "first", events=1))
     assert (book.entries["autoencoder"].steps, book.entries["autoencoder"].finished) == (1, False)
     start = parcel.join(tmp_path / "first-files", tmp_path / "came-back")
@@ -268,13 +282,18 @@ def test_a_run_goes_on_on_the_same_machine_and_on_another(tmp_path, capsys):
     assert book.entries["autoencoder"].steps == 3 and book.entries["autoencoder"].finished
     assert book.entries["latents"].finished and book.entries["denoiser-2"].steps == 2
 
+    clips_begun = parcel.join(tmp_path / "second-files", tmp_path / "clips-begun")
+    third = train_shipped.train(call(tmp_path, "third", events=99, start=clips_begun))
+    assert third.entries["denoiser-2"].finished and third.entries["denoiser-2"].steps == 6
+    assert not (tmp_path / "third" / "autoencoder").exists()  # it came along, and its clips were encoded anew
+
     book = train_shipped.train(call(tmp_path, "second", events=99, start=start))
     finished = {name: entry.steps for name, entry in book.entries.items() if entry.finished}
     assert finished == {"autoencoder": 3, "latents": 8, "denoiser-1": 3, "denoiser-2": 6}
     assert "denoiser-2" in capsys.readouterr().out
     _check_the_end(parcel.join(tmp_path / "second-files", tmp_path / "end"))
-    assert train_shipped.train(call(tmp_path, "third", events=99, start=tmp_path / "end")) == book
-    assert not (tmp_path / "third").exists()  # nothing was left to do
+    assert train_shipped.train(call(tmp_path, "fourth", events=99, start=tmp_path / "end")) == book
+    assert not (tmp_path / "fourth").exists()  # nothing was left to do
 
 
 def _check_the_end(folder: Path) -> None:
@@ -344,8 +363,6 @@ def test_training_steps_are_those_of_the_loop():
 
 
 def test_a_row_that_fails_says_why():
-    def make(compiled: bool):
-        return step_speed.training(-1, 1, step_speed.TOY, compiled=compiled)
-
+    make = partial(step_speed.training, -1, 1, step_speed.TOY)
     row = step_speed.measure("odd", make, 1, compiled=False, steps=1)
     assert row.fault and "failed: " in str(row)
