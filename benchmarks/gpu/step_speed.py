@@ -211,7 +211,7 @@ def measure(name: str, make: Make, samples: int, *, compiled: bool, steps: int) 
             for _ in range(3):
                 step()
             warm_up = time.perf_counter() - begun
-            seconds = [_timed(step) for _ in range(steps)]
+            seconds = [_timed(step) for _ in range(min(steps, 10) if make.func is drawing else steps)]
     except Exception as error:
         return Row(name, fault=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:90]}")
     return Row(name, samples, counter.get_total_flops() / 1e12, statistics.median(seconds), warm_up)
