@@ -8,7 +8,9 @@ from mutoscope.data.world import FULL, Drawn, Scene, draw
 from mutoscope.data.world.vocabulary import QUADRUPEDS, with_words
 
 SIZE = (48, 32)
-MAN = Scene("man", "walking", "red", "street", "clear", "day", "flat illustration", "left", "following", 5)
+MAN = Scene(
+    "man", "walking", "red", "street", "clear", "day", "flat illustration", "left", "following", 5
+)
 
 
 def film(scene: Scene = MAN, *, frames: int = 3, size: tuple[int, int] = SIZE, **words: str) -> Drawn:
@@ -74,8 +76,8 @@ def test_every_word_can_be_drawn(name: str, word: str):
     changes = {name: word} | ({"action": "walking"} if word in QUADRUPEDS else {})
     drawn = film(with_words(MAN, **changes), frames=2, size=(32, 24))
     assert drawn.video.isfinite().all()
-    assert -1 <= drawn.video.min() and drawn.video.max() <= 1
-    assert 0 <= drawn.figure.min() and drawn.figure.max() <= 1
+    assert drawn.video.min() >= -1 and drawn.video.max() <= 1
+    assert drawn.figure.min() >= 0 and drawn.figure.max() <= 1
     assert drawn.figure.amax() > 0.9 and 0.005 < drawn.figure.mean() < 0.6
 
 
@@ -162,7 +164,8 @@ def test_rain_and_snow_fall(weather: str, seed: int):
 def test_weather_shows_and_clear_weather_is_quiet():
     still = {"action": "standing still", "camera": "still"}
     change = {
-        w: float(film(weather=w, **still).video.diff(dim=2).abs().mean()) for w in ("clear", "rain", "snow")
+        w: float(film(weather=w, **still).video.diff(dim=2).abs().mean())
+        for w in ("clear", "rain", "snow")
     }
     assert change["rain"] > 3 * change["clear"] and change["snow"] > 3 * change["clear"]
 

@@ -9,7 +9,9 @@ from mutoscope.data.captions import full_caption
 from mutoscope.data.world import FULL, SMALL, VOCABULARIES, Scene, Vocabulary, held_out_prompts
 from mutoscope.data.world.vocabulary import QUADRUPEDS, as_row, kept_out, possible, with_words
 
-MAN = Scene("man", "walking", "red", "street", "rain", "night", "flat illustration", "left", "following", 5)
+MAN = Scene(
+    "man", "walking", "red", "street", "rain", "night", "flat illustration", "left", "following", 5
+)
 
 
 def combinations(vocabulary: Vocabulary) -> set[tuple[str, ...]]:
