@@ -1,7 +1,9 @@
-"""A made world: clips whose captions are true by construction, at any size, length and frame rate, from a seed.
+"""A made world: clips whose captions are true by construction, at any size, length and frame rate, from a
+seed.
 
-The embedded training set, the ground truth of evaluation and the face of the project. `draw(scenes, ...)` turns scenes
-into clips; `Vocabulary.scenes(seed, start, count)` makes the scenes; `mutoscope.data.captions` tells them in English.
+The embedded training set, the ground truth of evaluation and the face of the project. `draw(scenes, ...)`
+turns scenes into clips; `Vocabulary.scenes(seed, start, count)` makes the scenes; `mutoscope.data.captions`
+tells them in English.
 """
 
 from mutoscope.data.world.draw import Drawn, draw

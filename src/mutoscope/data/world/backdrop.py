@@ -1,9 +1,9 @@
 """Places, skies and their light: a still sky and two wide strips of scenery that scroll past the camera.
 
-Each strip is painted once per clip as premultiplied RGBA on a canvas that repeats every `PERIOD` picture heights, so a
-clip of any length needs no more memory than a short one; the camera then only looks at a moving window of it. Light is
-a tint of the painted colours; lamps and lit windows are painted after the tint, and light without matter is colour
-with alpha 0. Lengths are in picture heights, y points down.
+Each strip is painted once per clip as premultiplied RGBA on a canvas that repeats every `PERIOD` picture
+heights, so a clip of any length needs no more memory than a short one; the camera then only looks at a
+moving window of it. Light is a tint of the painted colours; lamps and lit windows are painted after the
+tint, and light without matter is colour with alpha 0. Lengths are in picture heights, y points down.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Canvas:
 
     @classmethod
     def blank(cls, height: int) -> "Canvas":
-        width = int(round(PERIOD * height))
+        width = round(PERIOD * height)
         x = (torch.arange(width) + 0.5) / height
         y = (torch.arange(height) + 0.5) / height
         return cls(torch.zeros(4, height, width), x[None, :], y[:, None])
@@ -87,7 +87,9 @@ def _rgb(colour) -> Tensor:
 
 
 def tinted(colour, scene: Scene, *, depth: float = 0.0) -> Tensor:
-    """A painted colour under the scene's light; `depth` (0 near, 1 far) lets it sink into the horizon or the fog."""
+    """A painted colour under the scene's light; `depth` (0 near, 1 far) lets it sink into the horizon or the
+    fog.
+    """
     value = torch.tensor(colour) * torch.tensor(TINTS[scene.light])
     value = torch.lerp(value, torch.tensor(SKIES[scene.light][1]), 0.45 * depth)
     if scene.weather == "fog":
@@ -119,7 +121,11 @@ def _lights(picture: Tensor, scene: Scene, random: np.random.Generator, x: Tenso
     colour = {"day": (1.0, 0.95, 0.62), "sunset": (1.0, 0.84, 0.48), "night": (0.95, 0.95, 0.84)}[scene.light]
     across = wide * float(random.uniform(0.12, 0.88))
     distance = torch.hypot(x - across, y - place[0])
-    picture += torch.exp(-4.5 * distance / 0.5) * {"day": 0.25, "sunset": 0.5, "night": 0.16}[scene.light] * _rgb(colour)
+    picture += (
+        torch.exp(-4.5 * distance / 0.5)
+        * {"day": 0.25, "sunset": 0.5, "night": 0.16}[scene.light]
+        * _rgb(colour)
+    )
     disc = ((place[1] - distance) * height + 0.5).clamp(0, 1)
     picture.lerp_(_rgb(colour).expand_as(picture), disc.expand_as(picture))
     if scene.light == "night":
@@ -130,16 +136,26 @@ def _lights(picture: Tensor, scene: Scene, random: np.random.Generator, x: Tenso
 
 def _clouds(picture: Tensor, scene: Scene, random: np.random.Generator, x: Tensor, y: Tensor) -> None:
     height, wide = picture.shape[1], float(x.max())
-    white = torch.tensor({"day": (1.0, 1.0, 1.0), "sunset": (1.0, 0.70, 0.56), "night": (0.17, 0.18, 0.30)}[scene.light])
+    white = torch.tensor(
+        {"day": (1.0, 1.0, 1.0), "sunset": (1.0, 0.70, 0.56), "night": (0.17, 0.18, 0.30)}[scene.light]
+    )
     for _ in range(2):
-        cx, cy, size = wide * float(random.uniform()), float(random.uniform(0.12, 0.38)), float(random.uniform(0.05, 0.08))
+        cx, cy, size = (
+            wide * float(random.uniform()),
+            float(random.uniform(0.12, 0.38)),
+            float(random.uniform(0.05, 0.08)),
+        )
         shapes = [(0.0, 0.0, 1.0), (-1.1, 0.25, 0.7), (1.1, 0.2, 0.75)]
-        near = torch.stack([torch.hypot((x - cx - dx * size) / 1.35, y - cy - dy * size) - r * size for dx, dy, r in shapes])
+        near = torch.stack(
+            [torch.hypot((x - cx - dx * size) / 1.35, y - cy - dy * size) - r * size for dx, dy, r in shapes]
+        )
         cover = (0.5 - torch.maximum(near.amin(0), y - cy - 0.55 * size) * height).clamp(0, 1) * 0.8
         picture.lerp_(white[:, None, None].expand_as(picture), cover.expand_as(picture))
 
 
-def _waves(canvas: Canvas, random: np.random.Generator, *, middle: float, heights: tuple[float, ...]) -> Tensor:
+def _waves(
+    canvas: Canvas, random: np.random.Generator, *, middle: float, heights: tuple[float, ...]
+) -> Tensor:
     """A smooth height profile that repeats with the strip."""
     line = torch.full_like(canvas.x, middle)
     for k, height in enumerate(heights, start=1):
@@ -148,7 +164,9 @@ def _waves(canvas: Canvas, random: np.random.Generator, *, middle: float, height
     return line
 
 
-def _peaks(canvas: Canvas, random: np.random.Generator, scene: Scene, *, count: int, top: float, colour, depth: float) -> None:
+def _peaks(
+    canvas: Canvas, random: np.random.Generator, scene: Scene, *, count: int, top: float, colour, depth: float
+) -> None:
     for k in range(count):
         x = PERIOD * (k + float(random.uniform(-0.25, 0.25))) / count
         peak, slope = top + float(random.uniform(0, 0.14)), float(random.uniform(0.75, 1.0))
@@ -161,25 +179,37 @@ def _peaks(canvas: Canvas, random: np.random.Generator, scene: Scene, *, count: 
 def far_strip(scene: Scene, random: np.random.Generator, *, height: int) -> Tensor:
     """The distant scenery, "4 h w" premultiplied RGBA."""
     canvas = Canvas.blank(height)
-    {"street": _skyline, "park": _hills, "beach": _sea, "mountains": _ranges, "desert": _dunes}[scene.place](canvas, scene, random)
+    {"street": _skyline, "park": _hills, "beach": _sea, "mountains": _ranges, "desert": _dunes}[scene.place](
+        canvas, scene, random
+    )
     return canvas.rgba
 
 
 def _skyline(canvas: Canvas, scene: Scene, random: np.random.Generator) -> None:
-    for row, (low, high, depth, colour) in enumerate(((0.22, 0.44, 0.75, (0.50, 0.56, 0.68)), (0.44, 0.60, 0.35, (0.42, 0.47, 0.58)))):
+    for row, (low, high, depth, colour) in enumerate(
+        ((0.22, 0.44, 0.75, (0.50, 0.56, 0.68)), (0.44, 0.60, 0.35, (0.42, 0.47, 0.58)))
+    ):
         count = 9
         for k in range(count):
             x = PERIOD * (k + 0.5 * row + float(random.uniform(-0.2, 0.2))) / count
             top, width = float(random.uniform(low, high)), float(random.uniform(0.34, 0.46))
             shade = np.array(colour) * float(random.uniform(0.88, 1.1))
-            canvas.box(x, top, width=width, bottom=1.0, colour=tinted(tuple(shade.tolist()), scene, depth=depth))
+            canvas.box(
+                x, top, width=width, bottom=1.0, colour=tinted(tuple(shade.tolist()), scene, depth=depth)
+            )
             if row == 1:
                 _windows(canvas, scene, random, x=x, top=top, width=width)
 
 
-def _windows(canvas: Canvas, scene: Scene, random: np.random.Generator, *, x: float, top: float, width: float) -> None:
+def _windows(
+    canvas: Canvas, scene: Scene, random: np.random.Generator, *, x: float, top: float, width: float
+) -> None:
     lit = scene.light != "day"
-    glass = torch.tensor(LAMP) * (0.95 if scene.light == "night" else 0.9) if lit else tinted((0.70, 0.80, 0.90), scene, depth=0.4)
+    glass = (
+        torch.tensor(LAMP) * (0.95 if scene.light == "night" else 0.9)
+        if lit
+        else tinted((0.70, 0.80, 0.90), scene, depth=0.4)
+    )
     if scene.weather == "fog":
         glass = torch.lerp(glass, torch.tensor(HAZE[scene.light]), 0.6)
     for column in range(3):
@@ -191,11 +221,17 @@ def _windows(canvas: Canvas, scene: Scene, random: np.random.Generator, *, x: fl
 
 
 def _hills(canvas: Canvas, scene: Scene, random: np.random.Generator) -> None:
-    canvas.below(_waves(canvas, random, middle=0.56, heights=(0.03, 0.04, 0.025)), tinted((0.46, 0.66, 0.52), scene, depth=0.6))
+    canvas.below(
+        _waves(canvas, random, middle=0.56, heights=(0.03, 0.04, 0.025)),
+        tinted((0.46, 0.66, 0.52), scene, depth=0.6),
+    )
     for k in range(9):
         x, size = PERIOD * (k + float(random.uniform(-0.3, 0.3))) / 9, float(random.uniform(0.09, 0.13))
         canvas.disc(x, 0.63, radius=size, colour=tinted((0.26, 0.50, 0.30), scene, depth=0.35), stretch=1.15)
-    canvas.below(_waves(canvas, random, middle=0.68, heights=(0.012, 0.012)), tinted((0.36, 0.60, 0.30), scene, depth=0.15))
+    canvas.below(
+        _waves(canvas, random, middle=0.68, heights=(0.012, 0.012)),
+        tinted((0.36, 0.60, 0.30), scene, depth=0.15),
+    )
 
 
 def _sea(canvas: Canvas, scene: Scene, random: np.random.Generator) -> None:
@@ -208,26 +244,40 @@ def _sea(canvas: Canvas, scene: Scene, random: np.random.Generator) -> None:
         x = PERIOD * (k + float(random.uniform(0.2, 0.8))) / 2
         canvas.disc(x, 0.56, radius=0.05, colour=tinted((0.50, 0.26, 0.18), scene, depth=0.2), stretch=1.8)
         sail = torch.maximum(canvas.from_x(x).abs() - (canvas.y - 0.33) * 0.4, canvas.y - 0.52)
-        canvas.paint(canvas.soft(torch.maximum(sail, 0.33 - canvas.y)), tinted((0.97, 0.95, 0.90), scene, depth=0.1))
+        canvas.paint(
+            canvas.soft(torch.maximum(sail, 0.33 - canvas.y)), tinted((0.97, 0.95, 0.90), scene, depth=0.1)
+        )
         canvas.below(torch.full_like(canvas.x, 0.60), tinted((0.20, 0.53, 0.76), scene, depth=0.2))
 
 
 def _ranges(canvas: Canvas, scene: Scene, random: np.random.Generator) -> None:
     _peaks(canvas, random, scene, count=4, top=0.14, colour=(0.46, 0.52, 0.68), depth=0.7)
     _peaks(canvas, random, scene, count=5, top=0.36, colour=(0.36, 0.42, 0.52), depth=0.35)
-    canvas.below(_waves(canvas, random, middle=0.72, heights=(0.015, 0.012)), tinted((0.38, 0.52, 0.36), scene, depth=0.15))
+    canvas.below(
+        _waves(canvas, random, middle=0.72, heights=(0.015, 0.012)),
+        tinted((0.38, 0.52, 0.36), scene, depth=0.15),
+    )
 
 
 def _dunes(canvas: Canvas, scene: Scene, random: np.random.Generator) -> None:
-    for middle, colour, depth in ((0.50, (0.93, 0.74, 0.50), 0.6), (0.61, (0.88, 0.64, 0.38), 0.35), (0.71, (0.93, 0.72, 0.45), 0.1)):
-        canvas.below(_waves(canvas, random, middle=middle, heights=(0.03, 0.035, 0.012)), tinted(colour, scene, depth=depth))
+    for middle, colour, depth in (
+        (0.50, (0.93, 0.74, 0.50), 0.6),
+        (0.61, (0.88, 0.64, 0.38), 0.35),
+        (0.71, (0.93, 0.72, 0.45), 0.1),
+    ):
+        canvas.below(
+            _waves(canvas, random, middle=middle, heights=(0.03, 0.035, 0.012)),
+            tinted(colour, scene, depth=depth),
+        )
 
 
 def near_strip(scene: Scene, random: np.random.Generator, *, height: int) -> Tensor:
     """The ground and what stands on it, "4 h w" premultiplied RGBA."""
     canvas = Canvas.blank(height)
     shift = float(random.uniform(0, PERIOD))
-    {"street": _lamps, "park": _trees, "beach": _palms, "mountains": _pines, "desert": _cacti}[scene.place](canvas, scene, shift)
+    {"street": _lamps, "park": _trees, "beach": _palms, "mountains": _pines, "desert": _cacti}[scene.place](
+        canvas, scene, shift
+    )
     return canvas.rgba
 
 
@@ -246,7 +296,9 @@ def ground(canvas: Canvas, scene: Scene) -> None:
     slanted = canvas.x - (canvas.y - GROUND) * 0.5
     step = PERIOD / 10
     line = ((slanted + step / 2) % step - step / 2).abs() - 0.014
-    canvas.paint(canvas.soft(torch.maximum(line, GROUND + 0.03 - canvas.y)), tinted(tuple(mark.tolist()), scene))
+    canvas.paint(
+        canvas.soft(torch.maximum(line, GROUND + 0.03 - canvas.y)), tinted(tuple(mark.tolist()), scene)
+    )
 
 
 def _lamps(canvas: Canvas, scene: Scene, shift: float) -> None:
@@ -281,7 +333,9 @@ def _palms(canvas: Canvas, scene: Scene, shift: float) -> None:
         for side in (-1.0, -0.45, 0.45, 1.0):
             across = canvas.from_x(x + 0.10) * np.sign(side)
             droop = canvas.y - 0.30 - 0.35 * across**2 / abs(side) + (1 - abs(side)) * 0.35 * across
-            leaf = torch.maximum(droop.abs() - 0.028, torch.maximum(-across, across - 0.27 * abs(side) - 0.05))
+            leaf = torch.maximum(
+                droop.abs() - 0.028, torch.maximum(-across, across - 0.27 * abs(side) - 0.05)
+            )
             canvas.paint(canvas.soft(leaf), tinted((0.22, 0.56, 0.28), scene))
 
 
@@ -292,8 +346,13 @@ def _pines(canvas: Canvas, scene: Scene, shift: float) -> None:
         x = (shift + PERIOD * k / 4 + 0.12 * (k % 2)) % PERIOD
         canvas.box(x, 0.66, width=0.05, bottom=GROUND + 0.02, colour=tinted((0.36, 0.24, 0.16), scene))
         for top, reach in ((0.46, 0.17), (0.34, 0.13), (0.23, 0.10)):
-            roof = torch.maximum(canvas.from_x(x).abs() - (canvas.y - top) * reach / 0.22, canvas.y - top - 0.22)
-            canvas.paint(canvas.soft(torch.maximum(roof, top - canvas.y)), tinted(tuple(c * (1.1 - top / 2) for c in leaf), scene))
+            roof = torch.maximum(
+                canvas.from_x(x).abs() - (canvas.y - top) * reach / 0.22, canvas.y - top - 0.22
+            )
+            canvas.paint(
+                canvas.soft(torch.maximum(roof, top - canvas.y)),
+                tinted(tuple(c * (1.1 - top / 2) for c in leaf), scene),
+            )
 
 
 def _cacti(canvas: Canvas, scene: Scene, shift: float) -> None:
@@ -309,6 +368,7 @@ def _cacti(canvas: Canvas, scene: Scene, shift: float) -> None:
             canvas.disc(x + side * 0.125, high, radius=0.03, colour=green)
 
 
-def shadow(width: float, *, scene: Scene) -> float:
+def shadow(scene: Scene) -> float:
     """How dark the figure's shadow on the ground is."""
-    return {"day": 0.35, "sunset": 0.40, "night": 0.30}[scene.light] * (1.0 if scene.weather == "clear" else 0.5)
+    dark = {"day": 0.35, "sunset": 0.40, "night": 0.30}[scene.light]
+    return dark * (1.0 if scene.weather == "clear" else 0.5)

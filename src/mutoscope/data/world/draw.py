@@ -1,102 +1,139 @@
 """From scenes to clips: sky, far strip, near strip, shadow, figure, style, weather, in that order.
 
-Everything that moves is a function of time in seconds, so a scene can be drawn at any size, length and frame rate and
-shows the same thing. The strips are painted once a clip and looked at through a moving window (one gather a batch);
-only the figure is painted anew in every frame, and only inside a box around it.
+Everything that moves is a function of time in seconds, so a scene can be drawn at any size, length and frame
+rate and shows the same thing. What chance decides comes from the scene's own seed, always in the same order:
+its clip is the same whatever else is in the batch.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from mutoscope.data.world import backdrop, figure, style, weather
-from mutoscope.data.world.vocabulary import TRAVELLING, Scene
+from mutoscope.data.world import backdrop, capsules, figure, style, weather
+from mutoscope.data.world.camera import PARALLAX, PIVOT, Track, facing, track, window
+from mutoscope.data.world.gait import motion
+from mutoscope.data.world.vocabulary import Scene
 
-PARALLAX = 0.35  # how far the distant strip moves when the near one moves by one
-PAN = 0.28  # picture heights a second
-ZOOM = 0.16  # growth a second
-PIVOT = 0.62  # the height in the picture that a zoom leaves in place
+__all__ = ["Drawn", "draw"]
+
+Randoms = Sequence[np.random.Generator]
+# Direction (x, y) and strength of the light on a figure: high by day, low at sunset, a bright rim at night.
+LIGHT = {
+    "day": (-0.6, 0.8, 0.16),
+    "sunset": (-0.9, 0.2, 0.28),
+    "night": (-0.7, 0.7, 0.42),
+}
+WET = 0.55  # how much of the figure wet ground reflects
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Clips and where their subject is: `video` "b 3 f h w" in [-1, 1], `figure` "b f h w" in [0, 1]."""
+    """Clips in [-1, 1], where their subject is (in [0, 1]), and what they show."""
 
     video: Float[Tensor, "b 3 f h w"]
     figure: Float[Tensor, "b f h w"]
     scenes: list[Scene] = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Track:
-    """Where camera and figure are over time, "f" each: picture heights, figure's middle and the camera's."""
-
-    figure: Tensor
-    camera: Tensor
-    zoom: Tensor
-
-
-def track(scene: Scene, seconds: Tensor, random: np.random.Generator) -> Track:
-    """The paths of the figure and of the camera."""
-    facing = 1.0 if scene.direction == "right" else -1.0
-    pace = facing * figure.speed(scene.action) * figure.HEIGHTS[scene.subject]
-    middle = float(seconds[-1]) / 2
-    walk, offset = pace * (seconds - middle), float(random.uniform(-0.12, 0.12))
-    still = torch.zeros_like(seconds)
-    zoom = 1.0 + ZOOM * seconds if scene.camera == "zooming in" else 1.0 + still
-    if scene.camera == "following" or (scene.camera == "zooming in" and scene.action in TRAVELLING):
-        return Track(walk + offset, walk, zoom)
-    if scene.camera == "panning":
-        side = facing if scene.action in TRAVELLING else (1.0 if random.uniform() < 0.5 else -1.0)
-        return Track(walk + offset, side * PAN * (seconds - middle), zoom)
-    return Track(walk + offset, still, zoom)
-
-
-def window(strips: Tensor, places: Tensor, zoom: Tensor, *, width: int) -> Tensor:
-    """Look at repeating strips ("b 4 h w") from `places` ("b f", the camera's middle): "b f 4 h width"."""
-    b, channels, height, period = strips.shape
-    tiled = torch.cat([strips, strips[..., : width + 2]], -1)
-    x = (torch.arange(width, device=strips.device) + 0.5 - width / 2) / zoom[..., None]
-    start = (places * height - width / 2) % period
-    columns = (start[..., None] + width / 2 + x) * 2 / tiled.shape[-1] - 1
-    y = (torch.arange(height, device=strips.device) + 0.5) / height
-    rows = ((y - PIVOT) / zoom[..., None] + PIVOT) * 2 - 1
-    f = places.shape[1]
-    grid = torch.stack(
-        [
-            columns[:, :, None, :].expand(b, f, height, width).reshape(b, f * height, width),
-            rows[:, :, :, None].expand(b, f, height, width).reshape(b, f * height, width),
-        ],
-        -1,
-    )
-    seen = F.grid_sample(tiled, grid, padding_mode="border", align_corners=False)
-    return seen.reshape(b, channels, f, height, width).transpose(1, 2)
+def draw(
+    scenes: list[Scene],
+    *,
+    frames: int,
+    size: tuple[int, int] = (96, 64),
+    fps: float = 12.0,
+    device: str | torch.device = "cpu",
+) -> Drawn:
+    """Draw clips of `frames` frames at `fps`, `size` = (width, height) in pixels, one for each scene."""
+    seconds = torch.arange(frames) / fps
+    randoms = [np.random.default_rng(scene.seed) for scene in scenes]
+    paths = zip(scenes, randoms, strict=True)
+    tracks = Track.stack([track(scene, seconds, random=random) for scene, random in paths])
+    parts, stage = _cast(scenes, randoms, tracks=tracks, seconds=seconds)
+    moved = Track(*(part.to(device) for part in (tracks.figure, tracks.camera, tracks.zoom)))
+    cut = _each(scenes, [style.CAST.get(scene.style, 0.0) for scene in scenes], device)
+    picture, near = _scenery(scenes, randoms, moved, size=size, cut=cut)
+    painted = capsules.paint(parts, stage, size=size, device=device)
+    figures = rearrange(painted, "(b f) c h w -> b f c h w", f=frames)
+    picture = _stand(over(throw_shadow(picture, near, strength=cut), near), figures, scenes=scenes)
+    picture = over(throw_shadow(picture, figures, strength=cut), figures)
+    picture = _styled(_fogged(picture, scenes), figures, scenes=scenes)
+    picture = _weathered(picture, scenes, randoms=randoms, seconds=seconds.to(device))
+    return Drawn(rearrange(picture * 2 - 1, "b f c h w -> b c f h w").contiguous(), figures[:, :, 3], scenes)
 
 
-def over(under: Tensor, layer: Tensor) -> Tensor:
-    """Put a premultiplied RGBA layer ("... 4 h w") over a picture ("... 3 h w")."""
+def over(under: Float[Tensor, "b f 3 h w"], layer: Float[Tensor, "b f 4 h w"]) -> Float[Tensor, "b f 3 h w"]:
+    """Put a premultiplied RGBA layer over a picture."""
     return (under * (1 - layer[..., 3:, :, :]) + layer[..., :3, :, :]).clamp_(0, 1)
 
 
-def throw_shadow(under: Tensor, layer: Tensor, strength: Tensor) -> Tensor:
-    """Darken a picture where the layer above, moved aside and blurred, would shade it; `strength` is "b"."""
+def throw_shadow(
+    under: Float[Tensor, "b f 3 h w"],
+    layer: Float[Tensor, "b f 4 h w"],
+    *,
+    strength: Float[Tensor, "b 1 1 1 1"],
+) -> Float[Tensor, "b f 3 h w"]:
+    """Darken a picture where the layer above, moved aside and blurred, would shade it."""
     if not bool((strength > 0).any()):
         return under
     shift = max(1, round(under.shape[-2] * 0.025))
     alpha = layer[..., 3:, :, :].roll((shift, shift), (-2, -1))
-    b, f = alpha.shape[:2]
-    soft = F.avg_pool2d(alpha.reshape(b * f, 1, *alpha.shape[-2:]), 3, stride=1, padding=1).reshape(alpha.shape)
-    return under * (1 - strength[:, None, None, None, None] * soft)
+    soft = F.avg_pool2d(alpha.flatten(0, 1), 3, stride=1, padding=1).reshape(alpha.shape)
+    return under * (1 - strength * soft)
 
 
-def look(scene: Scene, random: np.random.Generator) -> figure.Look:
-    """The colours of the figure: the coat from the scene, the rest by chance."""
+def _each(scenes: Sequence[Scene], values: Iterable[float], device: str | torch.device) -> Tensor:
+    """A number for every clip, ready to multiply "b f c h w"."""
+    return torch.tensor(list(values), device=device).reshape(len(scenes), 1, 1, 1, 1)
 
-    def pick(choices) -> Tensor:
+
+def _cast(
+    scenes: list[Scene], randoms: Randoms, *, tracks: Track, seconds: Tensor
+) -> tuple[capsules.Parts, capsules.Stage]:
+    """The figures of a batch, clip by clip and frame by frame, and where they stand."""
+    f, starts, colours = len(seconds), [], []
+    for scene, random in zip(scenes, randoms, strict=True):
+        starts.append(float(random.uniform()))
+        colours.append(_colours(scene, random))
+    groups, order = [], torch.empty(len(scenes) * f, dtype=torch.long)
+    for subject in dict.fromkeys(scene.subject for scene in scenes):
+        clips = [k for k, scene in enumerate(scenes) if scene.subject == subject]
+        worn = torch.stack([colours[k] for k in clips]).repeat_interleave(f, 0)
+        move = motion([scenes[k].action for k in clips], seconds, starts=[starts[k] for k in clips])
+        bodies = figure.body(figure.Look(subject, *worn.unbind(1)), move)
+        before = sum(group.a.shape[1] for group in groups)
+        for number, k in enumerate(clips):
+            order[k * f : (k + 1) * f] = before + number * f + torch.arange(f)
+        groups.append(bodies)
+    parts = capsules.Parts.gathered(groups, order=order.tolist())
+    tints = torch.tensor([backdrop.FIGURE_TINTS[scene.light] for scene in scenes]).repeat_interleave(f, 0)
+    lit = capsules.Parts(parts.a, parts.b, parts.radius, parts.colour * tints)
+    return lit, _stage(scenes, tracks, f)
+
+
+def _stage(scenes: list[Scene], tracks: Track, f: int) -> capsules.Stage:
+    heights = torch.tensor([figure.HEIGHTS[scene.subject] for scene in scenes])[:, None] * tracks.zoom
+    sides = torch.tensor([facing(scene) for scene in scenes])
+    light = torch.tensor([LIGHT[scene.light] for scene in scenes])
+    light[:, 0] *= sides  # the light comes from the picture's left whichever way the figure faces
+    return capsules.Stage(
+        height=heights.flatten(),
+        x=((tracks.figure - tracks.camera) * tracks.zoom).flatten(),
+        feet=((backdrop.FEET - PIVOT) * tracks.zoom + PIVOT).flatten(),
+        facing=sides.repeat_interleave(f),
+        light=light.repeat_interleave(f, 0),
+    )
+
+
+def _colours(scene: Scene, random: np.random.Generator) -> Float[Tensor, "4 3"]:
+    """Coat, skin, hair and trousers: the coat from the scene, the rest by chance."""
+
+    def pick(choices: Sequence[tuple[float, ...]]) -> Tensor:
         return torch.tensor(choices[int(random.integers(len(choices)))])
 
     skin, hair, trousers = pick(figure.SKINS), pick(figure.HAIRS), pick(figure.TROUSERS)
@@ -104,118 +141,13 @@ def look(scene: Scene, random: np.random.Generator) -> figure.Look:
         skin, trousers = torch.tensor(figure.STEEL), torch.tensor(figure.STEEL) * 0.8
     if scene.subject == "astronaut":
         skin = trousers = torch.tensor(figure.SUIT)
-    return figure.Look(scene.subject, torch.tensor(figure.COATS[scene.colour]), skin, hair, trousers)
+    return torch.stack([torch.tensor(figure.COATS[scene.colour]), skin, hair, trousers])
 
 
-@dataclass(frozen=True)
-class Cast:
-    """The figures of a batch, ready to paint: parts (n = clips x frames), their scale, place and facing ("n")."""
-
-    parts: figure.Parts
-    height: Tensor
-    x: Tensor
-    facing: Tensor
-    light: Tensor
-
-    @classmethod
-    def of(cls, scenes: list[Scene], tracks: list[Track], seconds: Tensor, randoms: list[np.random.Generator]) -> "Cast":
-        f = len(seconds)
-        parts = figure.Parts.empty(len(scenes) * f)
-        for k, (scene, random) in enumerate(zip(scenes, randoms, strict=True)):
-            move = figure.motion(scene.action, seconds, start=float(random.uniform()))
-            parts.put(torch.arange(k * f, (k + 1) * f), figure.body(look(scene, random), move))
-            tint = torch.tensor(backdrop.FIGURE_TINTS[scene.light])
-            parts.colour[k * f : (k + 1) * f] *= tint
-        zoom = torch.stack([path.zoom for path in tracks])
-        place = torch.stack([(path.figure - path.camera) for path in tracks]) * zoom
-        heights = torch.tensor([figure.HEIGHTS[scene.subject] for scene in scenes])[:, None] * zoom
-        facing = torch.tensor([1.0 if scene.direction == "right" else -1.0 for scene in scenes])
-        side = torch.tensor([_light_of(scene) for scene in scenes])
-        side[:, 0] *= facing  # the light comes from the picture's left whichever way the figure faces
-        return cls(parts, heights.flatten(), place.flatten(), facing.repeat_interleave(f), side.repeat_interleave(f, 0))
-
-
-def _light_of(scene: Scene) -> tuple[float, float, float]:
-    """Direction and strength of the light on the figure: high by day, low at sunset, a bright rim at night."""
-    return {"day": (-0.6, 0.8, 0.16), "sunset": (-0.9, 0.2, 0.28), "night": (-0.7, 0.7, 0.42)}[scene.light]
-
-
-def paint(cast: Cast, *, zoom: Tensor, size: tuple[int, int], device) -> Tensor:
-    """All figures on transparent pictures, "n 4 h w"."""
-    width, height = size
-    feet = (backdrop.FEET - PIVOT) * zoom.flatten() + PIVOT
-    reach = cast.height.max().item() * height
-    box_h, box_w = min(height, int(reach * 1.30) + 4), int(reach * 1.15) + 6
-    top = (feet * height).long() + int(0.04 * height) + 2 - box_h
-    left = (cast.x * height + width / 2).long() - box_w // 2
-    rows = top[:, None] + torch.arange(box_h)
-    columns = left[:, None] + torch.arange(box_w)
-    scale = cast.height[:, None]
-    y = (feet[:, None] - (rows + 0.5) / height) / scale
-    x = ((columns + 0.5 - width / 2) / height - cast.x[:, None]) / scale * cast.facing[:, None]
-    n = len(feet)
-    parts = figure.Parts(*(tensor.to(device) for tensor in cast.parts.tensors()))
-    box = figure.rasterise(
-        parts, x[:, None, :].expand(n, box_h, box_w).to(device), y[:, :, None].expand(n, box_h, box_w).to(device),
-        pixel=(1 / (height * cast.height)).to(device), light=cast.light.to(device),
-    )  # fmt: skip
-    return _place(box, rows.to(device), columns.to(device), size=size)
-
-
-def _place(box: Tensor, rows: Tensor, columns: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Copy boxes ("n 4 h w") to their places in pictures of `size`; what falls outside is cut off."""
-    width, height = size
-    n, channels = box.shape[:2]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-    index = torch.where(inside, rows[:, :, None] * width + columns[:, None, :], height * width).reshape(n, 1, -1)
-    picture = torch.zeros(n, channels, height * width + 1, device=box.device)
-    picture.scatter_(2, index.expand(n, channels, -1), box.reshape(n, channels, -1))
-    return picture[..., :-1].reshape(n, channels, height, width)
-
-
-def stand(picture: Tensor, figures: Tensor, scenes: list[Scene]) -> Tensor:
-    """The figure's shadow and, on wet ground, its reflection: the figure's own picture, flipped at the feet."""
-    height = picture.shape[-2]
-    line = int(backdrop.FEET * height)
-    depth = height - line
-    flipped = figures[..., line - depth : line, :].flip(-2)
-    wet = torch.tensor([0.55 if s.weather == "rain" else 0.0 for s in scenes], device=picture.device)
-    dark = torch.tensor([backdrop.shadow(1.0, scene=s) for s in scenes], device=picture.device)
-    mirror = flipped * wet[:, None, None, None, None]
-    picture = picture.clone()
-    picture[..., line:, :] = over(picture[..., line:, :], mirror)
-    blot = figures[..., 3:, line - depth * 4 :, :].amax(-2, keepdim=True)
-    y = (torch.arange(height, device=picture.device) + 0.5) / height
-    across = torch.exp(-(((y - backdrop.FEET) / 0.022) ** 2))[:, None]
-    return picture * (1 - dark[:, None, None, None, None] * blot * across)
-
-
-def draw(
-    scenes: list[Scene], *, frames: int, size: tuple[int, int] = (96, 64), fps: float = 12.0, device: str | torch.device = "cpu"
-) -> Drawn:
-    """Draw clips of `frames` frames at `fps`, `size` = (width, height) in pixels, one for each scene.
-
-    The same scene gives the same clip whatever else is in the batch.
-    """
-    seconds = torch.arange(frames) / fps
-    randoms = [np.random.default_rng(scene.seed) for scene in scenes]
-    tracks = [track(scene, seconds, random) for scene, random in zip(scenes, randoms, strict=True)]
-    cast = Cast.of(scenes, tracks, seconds, randoms)
-    zoom = torch.stack([path.zoom for path in tracks]).to(device)
-    camera = torch.stack([path.camera for path in tracks]).to(device)
-    picture, near = _scenery(scenes, randoms, camera, zoom, size=size)
-    figures = paint(cast, zoom=zoom.cpu(), size=size, device=device).reshape(len(scenes), frames, 4, size[1], size[0])
-    cut = torch.tensor([style.CAST.get(scene.style, 0.0) for scene in scenes], device=device)
-    picture = over(throw_shadow(picture, near, cut), near)
-    picture = stand(picture, figures, scenes)
-    picture = over(throw_shadow(picture, figures, cut), figures)
-    picture = _fogged(picture, scenes)
-    picture = _styled(picture, figures, scenes)
-    picture = _weathered(picture, scenes, randoms, seconds.to(device))
-    return Drawn((picture * 2 - 1).transpose(1, 2).contiguous(), figures[:, :, 3], scenes)
-
-
-def _scenery(scenes: list[Scene], randoms, camera: Tensor, zoom: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _scenery(
+    scenes: list[Scene], randoms: Randoms, tracks: Track, *, size: tuple[int, int], cut: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sky with the distant strip before it, and the near strip, as the camera sees them."""
     width, height = size
     rows = [
         (
@@ -225,33 +157,61 @@ def _scenery(scenes: list[Scene], randoms, camera: Tensor, zoom: Tensor, *, size
         )
         for scene, random in zip(scenes, randoms, strict=True)
     ]
-    skies, far, near = (torch.stack(parts).to(camera.device) for parts in zip(*rows, strict=True))
-    drift = 1 + (zoom - 1) * 0.5
-    distant = window(far, camera * PARALLAX, drift, width=width)
-    cut = torch.tensor([style.CAST.get(scene.style, 0.0) for scene in scenes], device=camera.device)
-    behind = skies[:, None].expand(-1, camera.shape[1], -1, -1, -1)
-    return over(throw_shadow(behind, distant, cut), distant), window(near, camera, zoom, width=width)
+    skies, far, near = (torch.stack(parts).to(cut.device) for parts in zip(*rows, strict=True))
+    drift = 1 + (tracks.zoom - 1) * 0.5
+    distant = window(far, tracks.camera * PARALLAX, zoom=drift, width=width)
+    behind = skies[:, None].expand(-1, tracks.camera.shape[1], -1, -1, -1)
+    picture = over(throw_shadow(behind, distant, strength=cut), distant)
+    return picture, window(near, tracks.camera, zoom=tracks.zoom, width=width)
+
+
+def _stand(picture: Tensor, figures: Tensor, *, scenes: list[Scene]) -> Tensor:
+    """The figure's shadow and, on wet ground, its reflection: the figure's own picture, flipped at the feet.
+    """
+    height, device = picture.shape[-2], picture.device
+    line = int(backdrop.FEET * height)
+    depth = height - line
+    wet = _each(scenes, [WET if scene.weather == "rain" else 0.0 for scene in scenes], device)
+    dark = _each(scenes, [backdrop.shadow(scene) for scene in scenes], device)
+    mirror = figures[..., line - depth : line, :].flip(-2) * wet
+    picture = picture.clone()
+    picture[..., line:, :] = over(picture[..., line:, :], mirror)
+    blot = figures[..., 3:, line - depth * 4 :, :].amax(-2, keepdim=True)
+    y = (torch.arange(height, device=device) + 0.5) / height
+    across = torch.exp(-(((y - backdrop.FEET) / 0.022) ** 2))[:, None]
+    return picture * (1 - dark * blot * across)
 
 
 def _fogged(picture: Tensor, scenes: list[Scene]) -> Tensor:
-    veil = torch.tensor([backdrop.HAZE[s.light] for s in scenes], device=picture.device)[:, None, :, None, None]
-    share = torch.tensor([0.22 if s.weather == "fog" else 0.0 for s in scenes], device=picture.device)
-    return torch.lerp(picture, veil.expand_as(picture), share[:, None, None, None, None])
+    veil = torch.tensor([backdrop.HAZE[scene.light] for scene in scenes], device=picture.device)
+    share = _each(scenes, [0.22 if scene.weather == "fog" else 0.0 for scene in scenes], picture.device)
+    return torch.lerp(picture, veil[:, None, :, None, None].expand_as(picture), share)
 
 
-def _styled(picture: Tensor, figures: Tensor, scenes: list[Scene]) -> Tensor:
-    done = [
-        style.draw_in_style(picture[k], figures[k, :, 3:], style=scene.style) for k, scene in enumerate(scenes)
-    ]
-    return torch.stack(done)
+def _styled(picture: Tensor, figures: Tensor, *, scenes: list[Scene]) -> Tensor:
+    """Every style redraws its clips together."""
+    f = picture.shape[1]
+    for name in dict.fromkeys(scene.style for scene in scenes):
+        clips = [k for k, scene in enumerate(scenes) if scene.style == name]
+        redrawn = style.draw_in_style(
+            picture[clips].flatten(0, 1), figures[clips, :, 3:].flatten(0, 1), style=name
+        )
+        picture[clips] = rearrange(redrawn, "(b f) c h w -> b f c h w", f=f)
+    return picture
 
 
-def _weathered(picture: Tensor, scenes: list[Scene], randoms, seconds: Tensor) -> Tensor:
+def _weathered(picture: Tensor, scenes: list[Scene], *, randoms: Randoms, seconds: Tensor) -> Tensor:
+    """Every kind of weather falls on its clips together."""
     height, width = picture.shape[-2:]
-    for k, (scene, random) in enumerate(zip(scenes, randoms, strict=True)):
-        ink = torch.tensor(weather.ink(scene.style, scene.weather, light=scene.light), device=picture.device)[:, None, None]
-        for sheet in weather.sheets(scene.weather, float(random.uniform(-1, 1))):
-            flat = weather.texture(sheet, random, height=height, width=width).to(picture.device)
-            moved = weather.falling(flat[None], torch.tensor([sheet.velocity], device=picture.device), seconds)[0]
-            picture[k] = torch.lerp(picture[k], ink.expand_as(picture[k]), (moved * sheet.strength)[:, None].expand_as(picture[k]))
+    for kind in ("rain", "snow"):
+        clips = [k for k, scene in enumerate(scenes) if scene.weather == kind]
+        if not clips:
+            continue
+        layers = []
+        for k in clips:
+            sheets = weather.sheets(kind, float(randoms[k].uniform(-1, 1)))
+            drawn = [(s, weather.texture(s, randoms[k], height=height, width=width)) for s in sheets]
+            layers.append(drawn)
+        inks = torch.tensor([weather.ink(scenes[k].style, kind, light=scenes[k].light) for k in clips])
+        picture[clips] = weather.fall(picture[clips], layers, inks=inks, seconds=seconds)
     return picture

@@ -1,34 +1,33 @@
-"""Figures with a gait: joints from a table of motions, bodies from tapered capsules.
+"""Bodies: people, machines and animals as lists of tapered capsules, painted from the far side to the near
+side.
 
-Every action is one row of the same table (how fast the phase turns, how far hips, knees, shoulders and elbows swing,
-how far the body leans, leaps and crouches), so a batch of different actions is one formula. The body hangs from the
-hip; the hip stands as high as the lower foot demands, which is what makes a walk look planted. Angles are in radians
-from straight down, positive forwards; lengths are in body heights; x points the way the figure faces, y up.
+A body is built for all frames of a batch that show the same subject at once: its joints come from the
+motions in `gait`, its colours from a `Look`, and whatever tells one subject from another (a woman's long
+coat, a child's woolly hat, an astronaut's pack) is a part more or less. Lengths are in body heights; x
+points the way the figure faces, y up.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import pi
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-# turns per second, hip swing, knee rest, knee swing, lean, arm rest, arm swing, elbow rest, elbow swing, leap, crouch, speed, far arm rest
-MOTIONS = {
-    "standing still": (0.35, 0.00, 0.03, 0.00, 0.00, 0.06, 0.03, 0.15, 0.00, 0.00, 0.00, 0.0, 0.06),
-    "walking": (0.95, 0.44, 0.06, 0.75, 0.04, 0.05, 0.55, 0.30, 0.20, 0.00, 0.00, 0.80, 0.05),
-    "running": (1.45, 0.78, 0.30, 1.35, 0.22, 0.15, 0.85, 1.45, 0.25, 0.07, 0.00, 1.85, 0.15),
-    "waving": (1.50, 0.00, 0.03, 0.00, 0.00, 1.95, 0.06, 0.85, 0.60, 0.00, 0.00, 0.0, 0.08),
-    "jumping": (0.95, 0.00, 0.05, 0.00, 0.05, 0.90, 1.30, 0.35, 0.00, 0.24, 0.75, 0.0, 0.90),
-    "dancing": (1.00, 0.22, 0.15, 0.55, 0.00, 1.70, 0.80, 0.70, 0.35, 0.02, 0.20, 0.0, 1.70),
-}
-COLUMNS = ("turns", "hip", "knee", "knee_swing", "lean", "arm", "arm_swing", "elbow", "elbow_swing", "leap", "crouch", "speed", "far_arm")  # fmt: skip
-IN_PHASE = frozenset({"jumping"})  # both legs and both arms move together
+from mutoscope.data.world.capsules import Part, Parts
+from mutoscope.data.world.gait import Leg, Motion, leg, lift, reach
+
+__all__ = ["COATS", "HAIRS", "HEIGHTS", "SKINS", "STEEL", "SUIT", "TROUSERS", "Look", "body"]
+
 HEIGHTS = {
-    "man": 0.70, "woman": 0.66, "child": 0.47, "robot": 0.62, "astronaut": 0.68, "dog": 0.40, "cat": 0.30, "horse": 0.66
+    "man": 0.70, "woman": 0.66, "child": 0.47, "robot": 0.62, "astronaut": 0.68, "dog": 0.40, "cat": 0.30,
+    "horse": 0.66,
 }  # fmt: skip
 COATS = {
-    "red": (0.88, 0.13, 0.13), "blue": (0.13, 0.36, 0.92), "green": (0.10, 0.66, 0.26), "yellow": (0.99, 0.82, 0.10),
-    "purple": (0.56, 0.18, 0.74), "orange": (0.97, 0.50, 0.08), "white": (0.94, 0.94, 0.96), "black": (0.11, 0.11, 0.14),
+    "red": (0.88, 0.13, 0.13), "blue": (0.13, 0.36, 0.92), "green": (0.10, 0.66, 0.26),
+    "yellow": (0.99, 0.82, 0.10), "purple": (0.56, 0.18, 0.74), "orange": (0.97, 0.50, 0.08),
+    "white": (0.94, 0.94, 0.96), "black": (0.11, 0.11, 0.14),
 }  # fmt: skip
 SKINS = ((0.98, 0.82, 0.69), (0.91, 0.70, 0.54), (0.76, 0.53, 0.37), (0.55, 0.36, 0.24), (0.38, 0.25, 0.18))
 HAIRS = ((0.13, 0.10, 0.09), (0.36, 0.20, 0.10), (0.78, 0.56, 0.24), (0.55, 0.22, 0.10))
@@ -37,298 +36,212 @@ FURS = {"dog": (0.63, 0.42, 0.24), "cat": (0.42, 0.42, 0.46), "horse": (0.45, 0.
 STEEL = (0.66, 0.70, 0.76)
 SUIT = (0.90, 0.91, 0.94)
 GLASS = (0.20, 0.26, 0.38)
-PARTS = 24
+SHOE = (0.16, 0.11, 0.09)
+WOOL = (0.97, 0.95, 0.92)
+INK = (0.07, 0.06, 0.08)
 
-
-@dataclass
-class Parts:
-    """Capsules from `a` to `b`, painted in order: `a`, `b` "n parts 2", `radius` "n parts 2", `colour` "n parts 3".
-
-    A part with negative radii covers nothing.
-    """
-
-    a: Tensor
-    b: Tensor
-    radius: Tensor
-    colour: Tensor
-    count: int = 0
-
-    @classmethod
-    def empty(cls, n: int) -> "Parts":
-        def full(width: int, value: float) -> Tensor:
-            return torch.full((n, PARTS, width), value)
-
-        return cls(full(2, 0.0), full(2, 0.0), full(2, -1.0), full(3, 0.0))
-
-    def add(self, a: Tensor, b: Tensor, radii: tuple[float, float], colour: Tensor, dim: float = 1.0) -> None:
-        k = self.count
-        self.a[:, k], self.b[:, k], self.colour[:, k] = a, b, colour * dim
-        self.radius[:, k] = torch.tensor(radii)
-        self.count += 1
-
-    def put(self, rows: Tensor, other: "Parts") -> None:
-        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
-            mine[rows] = theirs
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.a, self.b, self.radius, self.colour
-
-
-@dataclass(frozen=True)
-class Motion:
-    """The table's row for one action and the phase in radians, "n" frames."""
-
-    phase: Tensor
-    row: dict[str, float]
-    together: bool
-
-    def __getattr__(self, name: str) -> float:
-        return self.row[name]
-
-    def of(self, far: bool) -> Tensor:
-        """Phase of the near or the far limb."""
-        return self.phase + (pi if far and not self.together else 0.0)
-
-    @property
-    def bend(self) -> Tensor:
-        """How deep the crouch is, 0 to 1, before a leap; two dips a turn when the legs alternate."""
-        return torch.relu(-torch.sin(self.phase)) if self.together else 0.5 - 0.5 * torch.cos(2 * self.phase)
-
-    @property
-    def flight(self) -> Tensor:
-        """Height above the ground over the leap's height."""
-        rise = torch.sin(self.phase)
-        return torch.relu(rise) ** 0.8 if self.together else rise**2
-
-
-def motion(action: str, seconds: Tensor, *, start: float) -> Motion:
-    """The motion of `action` at the times `seconds` ("n"), its phase starting at `start` turns."""
-    row = dict(zip(COLUMNS, MOTIONS[action], strict=True))
-    return Motion(2 * pi * (row["turns"] * seconds + start), row, action in IN_PHASE)
-
-
-def speed(action: str) -> float:
-    """Travel in body heights a second."""
-    return dict(zip(COLUMNS, MOTIONS[action], strict=True))["speed"]
-
-
-def reach(point: Tensor, angle: Tensor, length: float) -> Tensor:
-    """The end of a limb of `length` that hangs from `point` at `angle` from straight down."""
-    return point + length * torch.stack([torch.sin(angle), -torch.cos(angle)], -1)
-
-
-@dataclass(frozen=True)
-class Leg:
-    """Joint positions relative to the hip, "n 2" each."""
-
-    hip: Tensor
-    knee: Tensor
-    ankle: Tensor
-    toe: Tensor
-
-
-def leg(move: Motion, phase: Tensor, *, thigh: float, shin: float, swing: float = 1.0) -> Leg:
-    """A leg hanging from the origin."""
-    crouch = move.crouch * move.bend
-    hip = swing * move.hip * torch.sin(phase) + crouch
-    knee = move.knee + move.knee_swing * swing * torch.relu(torch.cos(phase)) + 2 * crouch
-    origin = torch.zeros(len(phase), 2)
-    middle = reach(origin, hip, thigh)
-    ankle = reach(middle, hip - knee, shin)
-    pitch = (hip - knee) * 0.6 + pi / 2
-    return Leg(origin, middle, ankle, reach(ankle, pitch, 0.075))
-
-
-def lift(legs: list[Leg], move: Motion, *, sole: float) -> Tensor:
-    """The hip's position that puts the lower foot on the ground (plus the leap), "n 2"."""
-    lowest = torch.stack([torch.minimum(one.ankle[:, 1], one.toe[:, 1]) for one in legs]).amin(0)
-    height = sole - lowest + move.leap * move.flight
-    return torch.stack([torch.zeros_like(height), height], -1)
+Colour = Float[Tensor, "n 3"] | Float[Tensor, "3"]
 
 
 @dataclass(frozen=True)
 class Look:
-    """The colours of one figure, "3" each, and its subject."""
+    """The subject of n frames and the colours it wears in each, "n 3"."""
 
     subject: str
-    coat: Tensor
-    skin: Tensor
-    hair: Tensor
-    trousers: Tensor
+    coat: Float[Tensor, "n 3"]
+    skin: Float[Tensor, "n 3"]
+    hair: Float[Tensor, "n 3"]
+    trousers: Float[Tensor, "n 3"]
 
 
-def biped(look: Look, move: Motion) -> Parts:
-    """A person, a robot or an astronaut, painted from the far side to the near side."""
-    child = look.subject == "child"
-    parts = Parts.empty(len(move.phase))
-    near, far = (leg(move, move.of(side), thigh=0.235, shin=0.225) for side in (False, True))
-    hip = lift([near, far], move, sole=0.03)
-    sway = 0.035 * torch.sin(move.phase) if move.row["arm"] == 1.70 else 0 * move.phase
-    hip = hip + torch.stack([sway, 0 * sway], -1)
-    lean = pi + torch.full_like(move.phase, -move.lean)
-    shoulder = reach(hip, lean, 0.27)
-    head = reach(shoulder, lean * 0.5 + pi / 2, 0.155 if child else 0.145)
-    _arm(parts, look, move, shoulder, far=True)
-    _leg(parts, look, far, hip, dim=0.72)
-    if look.subject == "woman":
-        parts.add(head, reach(head, torch.full_like(lean, -0.35), 0.20), (0.085, 0.06), look.hair, 0.9)
-    _leg(parts, look, near, hip)
-    _trunk(parts, look, near, far, hip, shoulder)
-    _head(parts, look, head, lean)
-    _arm(parts, look, move, shoulder, far=False)
-    return parts
+@dataclass(frozen=True)
+class Hanging:
+    """A point of the body from which parts hang at fixed places, `big` times enlarged."""
 
+    point: Float[Tensor, "n 2"]
+    big: float = 1.0
 
-def _arm(parts: Parts, look: Look, move: Motion, shoulder: Tensor, *, far: bool) -> None:
-    phase, rest = move.of(not far), move.far_arm if far else move.arm
-    # one arm waves; the far arm of a waving figure hangs still
-    swing = 0.0 if far and move.row["arm"] == 1.95 else 1.0
-    upper = rest + swing * move.arm_swing * torch.sin(phase)
-    elbow = reach(shoulder, upper, 0.15)
-    bend = move.elbow * (1.0 if swing else 0.5) + swing * move.elbow_swing * torch.sin(phase)
-    hand = reach(elbow, upper + bend, 0.14)
-    dim = 0.70 if far else 1.0
-    sleeve = look.coat * (1.0 if far else 0.90)
-    parts.add(shoulder, elbow, (0.052, 0.045), sleeve, dim)
-    parts.add(elbow, hand, (0.045, 0.037), sleeve, dim)
-    parts.add(hand, reach(hand, upper + bend, 0.02), (0.034, 0.032), look.skin, dim)
+    def part(
+        self, a: tuple[float, float], b: tuple[float, float], *, radii: tuple[float, float], colour: Colour
+    ) -> Part:
+        return Part(self._at(a), self._at(b), radii, colour)
 
+    def dot(self, place: tuple[float, float], *, radius: float, colour: Colour) -> Part:
+        return self.part(place, place, radii=(radius, radius), colour=colour)
 
-def _leg(parts: Parts, look: Look, limb: Leg, hip: Tensor, dim: float = 1.0) -> None:
-    thick = 0.05 if look.subject == "woman" else 0.062
-    shoe = torch.tensor((0.16, 0.11, 0.09)) if look.subject != "robot" else torch.tensor(STEEL) * 0.6
-    parts.add(hip + limb.hip, hip + limb.knee, (thick * 1.1, thick), look.trousers, dim)
-    parts.add(hip + limb.knee, hip + limb.ankle, (thick, thick * 0.72), look.trousers, dim)
-    parts.add(hip + limb.ankle, hip + limb.toe, (0.04, 0.034), shoe, dim)
-
-
-def _trunk(parts: Parts, look: Look, near: Leg, far: Leg, hip: Tensor, shoulder: Tensor) -> None:
-    wide = {"woman": (0.080, 0.088), "child": (0.092, 0.105), "astronaut": (0.115, 0.115)}.get(look.subject, (0.098, 0.092))
-    if look.subject in ("astronaut", "child"):
-        back = torch.tensor((-0.11, -0.05)) + shoulder
-        pack = torch.tensor(SUIT) * 0.8 if look.subject == "astronaut" else look.trousers * 1.3
-        parts.add(back, back + torch.tensor((0.0, -0.12)), (0.07, 0.075), pack)
-    parts.add(shoulder + torch.tensor((0.0, -0.01)), hip + torch.tensor((0.0, 0.02)), wide, look.coat)
-    if look.subject in ("man", "woman", "child"):
-        # the coat's skirt follows the thighs; a woman's reaches the knees, which tells her from a man at any size
-        fall = 0.72 if look.subject == "woman" else 0.30
-        middle = hip + fall * 0.5 * (near.knee + far.knee)
-        flare = 0.135 if look.subject == "woman" else wide[1] * 1.08
-        parts.add(hip, middle, (wide[1], flare), look.coat)
-
-
-def _head(parts: Parts, look: Look, head: Tensor, lean: Tensor) -> None:
-    painter = {"robot": _robot_head, "astronaut": _helmet}.get(look.subject, _human_head)
-    painter(parts, look, head, 1.22 if look.subject == "child" else 1.0)
-
-
-def _human_head(parts: Parts, look: Look, head: Tensor, big: float) -> None:
-    def at(x: float, y: float) -> Tensor:
-        return head + big * torch.tensor((x, y))
-
-    size = 0.085 * big
-    parts.add(at(0.0, -0.09), head, (0.04, 0.045), look.skin)
-    parts.add(at(0.008, -0.01), at(0.012, 0.015), (size, size), look.skin)
-    parts.add(at(0.088, -0.012), at(0.094, -0.014), (0.020 * big, 0.016 * big), look.skin)
-    parts.add(at(-0.045, -0.005), at(-0.03, 0.045), (0.058 * big, 0.062 * big), look.hair)
-    parts.add(at(-0.035, 0.055), at(0.045, 0.068), (0.05 * big, 0.036 * big), look.hair)
-    parts.add(at(0.055, 0.0), at(0.055, 0.01), (0.013 * big, 0.013 * big), torch.tensor((0.07, 0.06, 0.08)))
-    if look.subject == "child":
-        parts.add(at(-0.07, 0.055), at(0.07, 0.06), (0.04 * big, 0.036 * big), look.coat)
-        parts.add(at(0.0, 0.12), at(0.0, 0.13), (0.03, 0.03), torch.tensor((0.97, 0.95, 0.92)))
-
-
-def _robot_head(parts: Parts, look: Look, head: Tensor, big: float) -> None:
-    steel = torch.tensor(STEEL)
-    parts.add(head + torch.tensor((0.0, -0.1)), head, (0.035, 0.035), steel * 0.7)
-    for y in (-0.045, 0.0, 0.04):  # three flat capsules make a box with soft corners
-        parts.add(head + torch.tensor((-0.055, y)), head + torch.tensor((0.06, y)), (0.045, 0.045), steel)
-    parts.add(head + torch.tensor((0.0, 0.06)), head + torch.tensor((0.0, 0.14)), (0.013, 0.013), steel * 0.6)
-    parts.add(head + torch.tensor((0.0, 0.14)), head + torch.tensor((0.0, 0.142)), (0.028, 0.028), look.coat)
-    parts.add(head + torch.tensor((0.05, 0.0)), head + torch.tensor((0.075, 0.0)), (0.025, 0.025), torch.tensor((0.2, 0.95, 1.0)))
-
-
-def _helmet(parts: Parts, look: Look, head: Tensor, big: float) -> None:
-    white, glass = torch.tensor(SUIT), torch.tensor(GLASS)
-    parts.add(head + torch.tensor((0.0, -0.02)), head + torch.tensor((0.0, 0.0)), (0.115, 0.115), white)
-    parts.add(head + torch.tensor((0.04, -0.01)), head + torch.tensor((0.06, -0.01)), (0.07, 0.065), glass)
-    parts.add(head + torch.tensor((0.06, 0.02)), head + torch.tensor((0.075, 0.02)), (0.018, 0.014), glass * 3)
-
-
-SHAPES = {  # leg, trunk length, trunk radius, head radius, neck height and reach, tail length
-    "dog": (0.36, 0.62, 0.150, 0.135, 0.26, 0.20, 0.34),
-    "cat": (0.32, 0.66, 0.140, 0.150, 0.22, 0.16, 0.55),
-    "horse": (0.50, 0.58, 0.140, 0.085, 0.36, 0.24, 0.34),
-}
-
-
-def quadruped(look: Look, move: Motion) -> Parts:
-    """A dog, a cat or a horse, wearing its coat as a blanket."""
-    limb, length, thick, skull, neck_up, neck_out, tail = SHAPES[look.subject]
-    parts, fur = Parts.empty(len(move.phase)), torch.tensor(FURS[look.subject])
-    offsets = (0.0, pi) if move.together else (0.0, pi / 2 if move.leap == 0 else pi * 0.85)
-    legs = [
-        leg(move, move.phase + offset + side, thigh=limb * 0.52, shin=limb * 0.48, swing=0.9)
-        for offset in (offsets if not move.together else (0.0, 0.0))
-        for side in ((pi, 0.0) if not move.together else (0.0, 0.0))
-    ]
-    hip = lift(legs, move, sole=0.03)
-    rear, front = hip + torch.tensor((-length / 2, 0.0)), hip + torch.tensor((length / 2, 0.0))
-    wag = 2.4 + 0.35 * torch.sin(2 * move.phase)
-    parts.add(rear, reach(rear, -wag, tail), (0.045, 0.028), fur, 0.85)
-    for place, limb_pose, dim in ((rear, legs[0], 0.7), (front, legs[2], 0.7)):
-        _paw(parts, limb_pose, place, fur, dim, thick)
-    parts.add(rear + torch.tensor((0.0, 0.04)), front + torch.tensor((0.0, 0.05)), (thick, thick * 1.05), fur)
-    for place, limb_pose in ((rear, legs[1]), (front, legs[3])):
-        _paw(parts, limb_pose, place, fur, 1.0, thick)
-    saddle = torch.tensor((0.0, 0.06))
-    parts.add(rear * 0.75 + front * 0.25 + saddle, rear * 0.15 + front * 0.85 + saddle, (thick * 1.06, thick * 1.1), look.coat)
-    _muzzle(parts, look, front + torch.tensor((0.03, 0.06)), torch.tensor((neck_out, neck_up)), skull)
-    return parts
-
-
-def _paw(parts: Parts, limb: Leg, place: Tensor, fur: Tensor, dim: float, thick: float) -> None:
-    parts.add(place + limb.hip, place + limb.knee, (thick * 0.55, thick * 0.36), fur, dim)
-    parts.add(place + limb.knee, place + limb.ankle, (thick * 0.36, thick * 0.28), fur, dim)
-    parts.add(place + limb.ankle, place + limb.ankle + torch.tensor((0.05, 0.0)), (0.035, 0.03), fur, dim * 0.7)
-
-
-def _muzzle(parts: Parts, look: Look, chest: Tensor, neck: Tensor, skull: float) -> None:
-    fur, head = torch.tensor(FURS[look.subject]), chest + neck
-    long = {"dog": 1.25, "cat": 0.65, "horse": 2.1}[look.subject] * skull
-    parts.add(chest, head, (skull * 0.95, skull * 0.75), fur)
-    parts.add(head + torch.tensor((-0.5, 0.9)) * skull, head + torch.tensor((-0.62, 1.45)) * skull, (0.3 * skull, 0.12 * skull), fur, 0.7)
-    parts.add(head, head + torch.tensor((long, -0.45 * long)), (skull, skull * 0.6), fur)
-    parts.add(head + torch.tensor((long + 0.4 * skull, -0.5 * long)), head + torch.tensor((long + 0.45 * skull, -0.5 * long)), (0.26 * skull, 0.2 * skull), torch.tensor((0.08, 0.06, 0.07)))
-    parts.add(head + torch.tensor((0.3, 0.25)) * skull, head + torch.tensor((0.32, 0.25)) * skull, (0.16 * skull, 0.16 * skull), torch.tensor((0.08, 0.06, 0.07)))
+    def _at(self, place: tuple[float, float]) -> Tensor:
+        return self.point + self.big * torch.tensor(place)
 
 
 def body(look: Look, move: Motion) -> Parts:
-    """The parts of any subject in motion."""
-    return quadruped(look, move) if look.subject in FURS else biped(look, move)
+    """The parts of any subject in motion, n bodies."""
+    return Parts.of(list(_quadruped(look, move) if look.subject in FURS else _biped(look, move)))
 
 
-def rasterise(parts: Parts, x: Tensor, y: Tensor, *, pixel: Tensor, light: Tensor) -> Tensor:
-    """Paint the parts at the points (x, y) ("n h w", in body heights); "n 4 h w", premultiplied RGBA.
+def _biped(look: Look, move: Motion) -> Iterator[Part]:
+    """A person, a robot or an astronaut."""
+    near, far = (leg(move, move.of(side), thigh=0.235, shin=0.225) for side in (False, True))
+    hip = lift([near, far], move, sole=0.03)
+    sway = move.sway * torch.sin(move.phase)
+    hip = hip + torch.stack([sway, torch.zeros_like(sway)], -1)
+    lean = pi - move.lean
+    shoulder = reach(hip, lean, length=0.27)
+    head = reach(shoulder, lean * 0.5 + pi / 2, length=0.155 if look.subject == "child" else 0.145)
+    yield from _arm(look, move, shoulder, far=True)
+    yield from _leg(look, far, hip, dim=0.72)
+    if look.subject == "woman":
+        ends = reach(head, torch.full_like(lean, -0.35), length=0.20)
+        yield Part(head, ends, (0.085, 0.06), look.hair * 0.9)
+    yield from _leg(look, near, hip, dim=1.0)
+    yield from _trunk(look, hip, shoulder, knees=near.knee + far.knee)
+    yield from _head(look, head)
+    yield from _arm(look, move, shoulder, far=False)
 
-    `pixel` ("n") is the size of a pixel in body heights, for anti-aliased edges; `light` ("n 3": a direction in x and
-    y and a strength) brightens the side of every capsule that faces it, which gives the flat shapes their volume.
-    """
-    canvas = [torch.zeros_like(x) for _ in range(4)]
-    edge = (1 / pixel)[:, None, None]
-    push = (light[:, :2] * light[:, 2:])[:, :, None, None]
-    for k in range(PARTS):
-        if bool((parts.radius[:, k] < 0).all()):
-            continue
-        (ax, ay), (bx, by) = parts.a[:, k].T[..., None, None], parts.b[:, k].T[..., None, None]
-        near, far = parts.radius[:, k].T[..., None, None]
-        dx, dy, ex, ey = x - ax, y - ay, bx - ax, by - ay
-        along = ((dx * ex + dy * ey) / (ex * ex + ey * ey + 1e-6)).clamp_(0, 1)
-        dx, dy, radius = dx - along * ex, dy - along * ey, torch.lerp(near, far, along)
-        cover = ((radius - torch.hypot(dx, dy)) * edge).add_(0.5).clamp_(0, 1)
-        shade = ((dx * push[:, 0] + dy * push[:, 1]) / radius.clamp(min=1e-3)).clamp_(-0.35, 0.6).add_(1.0)
-        for channel in range(3):
-            colour = (shade * parts.colour[:, k, channel, None, None]).clamp_(0, 1)
-            canvas[channel] = torch.lerp(canvas[channel], colour, cover)
-        canvas[3] = torch.lerp(canvas[3], torch.ones_like(cover), cover)
-    return torch.stack(canvas, 1)
+
+def _arm(look: Look, move: Motion, shoulder: Tensor, *, far: bool) -> Iterator[Part]:
+    phase, rest = move.of(not far), move.far_arm if far else move.arm
+    swing = move.far_swing if far else 1.0
+    upper = rest + swing * move.arm_swing * torch.sin(phase)
+    bend = move.elbow * (0.5 + 0.5 * swing) + swing * move.elbow_swing * torch.sin(phase)
+    elbow = reach(shoulder, upper, length=0.15)
+    hand = reach(elbow, upper + bend, length=0.14)
+    dim = 0.70 if far else 1.0
+    sleeve = look.coat * (1.0 if far else 0.90) * dim
+    yield Part(shoulder, elbow, (0.052, 0.045), sleeve)
+    yield Part(elbow, hand, (0.045, 0.037), sleeve)
+    yield Part(hand, reach(hand, upper + bend, length=0.02), (0.034, 0.032), look.skin * dim)
+
+
+def _leg(look: Look, limb: Leg, hip: Tensor, *, dim: float) -> Iterator[Part]:
+    thick = 0.05 if look.subject == "woman" else 0.062
+    shoe = torch.tensor(SHOE) if look.subject != "robot" else torch.tensor(STEEL) * 0.6
+    yield Part(hip + limb.hip, hip + limb.knee, (thick * 1.1, thick), look.trousers * dim)
+    yield Part(hip + limb.knee, hip + limb.ankle, (thick, thick * 0.72), look.trousers * dim)
+    yield Part(hip + limb.ankle, hip + limb.toe, (0.04, 0.034), shoe * dim)
+
+
+WIDTHS = {"woman": (0.080, 0.088), "child": (0.092, 0.105), "astronaut": (0.115, 0.115)}
+SATCHEL, CHEST, WAIST = (-0.11, -0.05), (0.0, -0.01), (0.0, 0.02)
+
+
+def _trunk(look: Look, hip: Tensor, shoulder: Tensor, *, knees: Tensor) -> Iterator[Part]:
+    wide = WIDTHS.get(look.subject, (0.098, 0.092))
+    if look.subject in ("astronaut", "child"):
+        pack = torch.tensor(SUIT) * 0.8 if look.subject == "astronaut" else look.trousers * 1.3
+        back = torch.tensor(SATCHEL) + shoulder
+        yield Part(back, back + torch.tensor((0.0, -0.12)), (0.07, 0.075), pack)
+    yield Part(shoulder + torch.tensor(CHEST), hip + torch.tensor(WAIST), wide, look.coat)
+    if look.subject in ("man", "woman", "child"):
+        # the coat's skirt follows the thighs; a woman's reaches the knees, which tells her from a man
+        fall = 0.72 if look.subject == "woman" else 0.30
+        flare = 0.135 if look.subject == "woman" else wide[1] * 1.08
+        yield Part(hip, hip + fall * 0.5 * knees, (wide[1], flare), look.coat)
+
+
+def _head(look: Look, head: Tensor) -> Iterator[Part]:
+    painter = {"robot": _robot_head, "astronaut": _helmet}.get(look.subject, _human_head)
+    return painter(look, head)
+
+
+def _human_head(look: Look, head: Tensor) -> Iterator[Part]:
+    child = look.subject == "child"
+    big = 1.22 if child else 1.0
+    face, size = Hanging(head, big), 0.085 * big
+    yield Part(head + big * torch.tensor((0.0, -0.09)), head, (0.04, 0.045), look.skin)
+    yield face.part((0.008, -0.01), (0.012, 0.015), radii=(size, size), colour=look.skin)
+    yield face.part((0.088, -0.012), (0.094, -0.014), radii=(0.020 * big, 0.016 * big), colour=look.skin)
+    yield face.part((-0.045, -0.005), (-0.03, 0.045), radii=(0.058 * big, 0.062 * big), colour=look.hair)
+    yield face.part((-0.035, 0.055), (0.045, 0.068), radii=(0.05 * big, 0.036 * big), colour=look.hair)
+    eye = torch.tensor(INK)
+    yield face.part((0.055, 0.0), (0.055, 0.01), radii=(0.013 * big, 0.013 * big), colour=eye)
+    if child:
+        yield face.part((-0.07, 0.055), (0.07, 0.06), radii=(0.04 * big, 0.036 * big), colour=look.coat)
+        yield face.part((0.0, 0.12), (0.0, 0.13), radii=(0.03, 0.03), colour=torch.tensor(WOOL))
+
+
+def _robot_head(look: Look, head: Tensor) -> Iterator[Part]:
+    at, steel = Hanging(head), torch.tensor(STEEL)
+    yield at.part((0.0, -0.1), (0.0, 0.0), radii=(0.035, 0.035), colour=steel * 0.7)
+    for y in (-0.045, 0.0, 0.04):  # three flat capsules make a box with soft corners
+        yield at.part((-0.055, y), (0.06, y), radii=(0.045, 0.045), colour=steel)
+    yield at.part((0.0, 0.06), (0.0, 0.14), radii=(0.013, 0.013), colour=steel * 0.6)
+    yield at.dot((0.0, 0.14), radius=0.028, colour=look.coat)
+    yield at.part((0.05, 0.0), (0.075, 0.0), radii=(0.025, 0.025), colour=torch.tensor((0.2, 0.95, 1.0)))
+
+
+def _helmet(look: Look, head: Tensor) -> Iterator[Part]:
+    at, glass = Hanging(head), torch.tensor(GLASS)
+    yield at.part((0.0, -0.02), (0.0, 0.0), radii=(0.115, 0.115), colour=torch.tensor(SUIT))
+    yield at.part((0.04, -0.01), (0.06, -0.01), radii=(0.07, 0.065), colour=glass)
+    yield at.part((0.06, 0.02), (0.075, 0.02), radii=(0.018, 0.014), colour=glass * 3)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The build of an animal: lengths and radii in body heights; a muzzle is counted in radii of the head."""
+
+    legs: float
+    trunk: float
+    thick: float
+    skull: float
+    neck: tuple[float, float]
+    tail: float
+    muzzle: float
+
+
+SHAPES = {
+    "dog": Shape(legs=0.36, trunk=0.62, thick=0.150, skull=0.135, neck=(0.20, 0.26), tail=0.34, muzzle=1.25),
+    "cat": Shape(legs=0.32, trunk=0.66, thick=0.140, skull=0.150, neck=(0.16, 0.22), tail=0.55, muzzle=0.65),
+    "horse": Shape(legs=0.50, trunk=0.58, thick=0.140, skull=0.085, neck=(0.24, 0.36), tail=0.34, muzzle=2.1),
+}
+
+
+def _quadruped(look: Look, move: Motion) -> Iterator[Part]:
+    """A dog, a cat or a horse, wearing its coat as a blanket."""
+    shape, fur = SHAPES[look.subject], torch.tensor(FURS[look.subject])
+    far_rear, near_rear, far_front, near_front = legs = _four_legs(shape, move)
+    hip = lift(legs, move, sole=0.03)
+    rear = hip + torch.tensor((-shape.trunk / 2, 0.0))
+    front = hip + torch.tensor((shape.trunk / 2, 0.0))
+    wag = 2.4 + 0.35 * torch.sin(2 * move.phase)
+    yield Part(rear, reach(rear, -wag, length=shape.tail), (0.045, 0.028), fur * 0.85)
+    yield from _paw(far_rear, rear, thick=shape.thick, colour=fur * 0.7)
+    yield from _paw(far_front, front, thick=shape.thick, colour=fur * 0.7)
+    spine = torch.tensor(((0.0, 0.04), (0.0, 0.05)))
+    yield Part(rear + spine[0], front + spine[1], (shape.thick, shape.thick * 1.05), fur)
+    yield from _paw(near_rear, rear, thick=shape.thick, colour=fur)
+    yield from _paw(near_front, front, thick=shape.thick, colour=fur)
+    saddle = torch.tensor((0.0, 0.06))
+    back, withers = rear * 0.75 + front * 0.25 + saddle, rear * 0.15 + front * 0.85 + saddle
+    yield Part(back, withers, (shape.thick * 1.06, shape.thick * 1.1), look.coat)
+    yield from _muzzle(shape, front + torch.tensor((0.03, 0.06)), fur)
+
+
+def _four_legs(shape: Shape, move: Motion) -> list[Leg]:
+    """Far and near hind leg, far and near foreleg: the forelegs half a beat later, all together in a leap."""
+    none = torch.zeros_like(move.phase)
+    late = torch.where(move.leap == 0, none + pi / 2, none + pi * 0.85)
+    late, other = torch.where(move.together, none, late), torch.where(move.together, none, none + pi)
+    return [
+        leg(move, move.phase + offset, thigh=shape.legs * 0.52, shin=shape.legs * 0.48, swing=0.9)
+        for offset in (other, none, late + other, late)
+    ]
+
+
+def _paw(limb: Leg, place: Tensor, *, thick: float, colour: Tensor) -> Iterator[Part]:
+    foot = place + limb.ankle
+    yield Part(place + limb.hip, place + limb.knee, (thick * 0.55, thick * 0.36), colour)
+    yield Part(place + limb.knee, foot, (thick * 0.36, thick * 0.28), colour)
+    yield Part(foot, foot + torch.tensor((0.05, 0.0)), (0.035, 0.03), colour * 0.7)
+
+
+def _muzzle(shape: Shape, chest: Tensor, fur: Tensor) -> Iterator[Part]:
+    head, skull, ink = chest + torch.tensor(shape.neck), shape.skull, torch.tensor(INK)
+    long = shape.muzzle
+    at = Hanging(head, skull)
+    yield Part(chest, head, (skull * 0.95, skull * 0.75), fur)
+    yield at.part((-0.5, 0.9), (-0.62, 1.45), radii=(0.3 * skull, 0.12 * skull), colour=fur * 0.7)
+    yield at.part((0.0, 0.0), (long, -0.45 * long), radii=(skull, skull * 0.6), colour=fur)
+    nose = (long + 0.4, -0.5 * long)
+    yield at.part(nose, (nose[0] + 0.05, nose[1]), radii=(0.26 * skull, 0.2 * skull), colour=ink)
+    yield at.dot((0.31, 0.25), radius=0.16 * skull, colour=ink)

@@ -1,8 +1,9 @@
 """The four ways a scene may be drawn, as a last pass over the finished picture.
 
-flat illustration: as painted. pencil sketch: grey graphite on paper, contours where tones change, the coat in coloured
-pencil. neon: a dark room where only the contours glow, in the colours of what they bound. paper cut-out: few tones,
-every layer throwing a shadow on the one behind (the shadows are cast while the layers are put together).
+flat illustration: as painted. pencil sketch: grey graphite on paper, contours where tones change, the coat
+in coloured pencil. neon: a dark room where only the contours glow, in the colours of what they bound. paper
+cut-out: few tones, every layer throwing a shadow on the one behind (the shadows are cast while the layers
+are put together).
 """
 
 import torch
@@ -47,7 +48,12 @@ def neon(picture: Tensor, figure: Tensor) -> Tensor:
     hue = (hue - 0.25 * hue.amin(1, keepdim=True)).clamp(0, 1)
     halo = F.avg_pool2d(edges, 5, stride=1, padding=2)
     ambient = torch.tensor((0.03, 0.02, 0.08), device=picture.device)[:, None, None]
-    return ambient + 0.10 * picture + hue * (1.5 * edges + 0.8 * halo) * (1 + 0.5 * figure) + 0.22 * figure * picture
+    return (
+        ambient
+        + 0.10 * picture
+        + hue * (1.5 * edges + 0.8 * halo) * (1 + 0.5 * figure)
+        + 0.22 * figure * picture
+    )
 
 
 def cut_out(picture: Tensor, figure: Tensor) -> Tensor:
@@ -65,7 +71,8 @@ PASSES = {"pencil sketch": pencil, "neon": neon, "paper cut-out": cut_out}
 
 
 def draw_in_style(picture: Tensor, figure: Tensor, *, style: str) -> Tensor:
-    """Redraw finished pictures ("n 3 h w" in [0, 1]) in a style; `figure` "n 1 h w" is where the subject is."""
+    """Redraw finished pictures ("n 3 h w" in [0, 1]) in a style; `figure` "n 1 h w" is where the subject is.
+    """
     if style not in PASSES:
         return picture
     return PASSES[style](picture, figure).clamp(0, 1)

@@ -1,15 +1,15 @@
 """What can be asked of the made world: its words, and one clip's truth.
 
-A `Scene` names everything a caption may say about a clip (who, doing what, in which coat, where, in which weather
-and light, drawn how, going which way, filmed how) and carries a seed for everything a caption never says (hair,
-trousers, the skyline, the phase of the gait). A `Vocabulary` is a choice of words; the full one holds all that can be
-drawn, the small one what a model can learn in an afternoon on a laptop.
+A `Scene` names everything a caption may say about a clip (who, doing what, in which coat, where, in which
+weather and light, drawn how, going which way, filmed how) and carries a seed for everything a caption never
+says (hair, trousers, the skyline, the phase of the gait). A `Vocabulary` is a choice of words; the full one
+holds all that can be drawn, the small one what a model can learn in an afternoon on a laptop.
 """
 
+import json
 from dataclasses import astuple, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
-import json
 
 import numpy as np
 
@@ -25,12 +25,13 @@ CAMERAS = ("still", "following", "panning", "zooming in")
 
 QUADRUPEDS = frozenset({"dog", "cat", "horse"})
 TRAVELLING = frozenset({"walking", "running"})
-SMALL_ACTIONS_OF_QUADRUPEDS = frozenset({"standing still", "walking", "running", "jumping"})
+ACTIONS_OF_QUADRUPEDS = frozenset({"standing still", "walking", "running", "jumping"})
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The truth about one clip: eight words that a caption may use, and the seed of all that it leaves out."""
+    """The truth about one clip: eight words that a caption may use, and the seed of all that it leaves out.
+    """
 
     subject: str
     action: str
@@ -97,10 +98,8 @@ class Vocabulary:
 
 
 def possible(scene: Scene) -> bool:
-    """False for what nobody can film: a dog waving, or a camera that follows someone who stays where they are."""
-    if scene.subject in QUADRUPEDS and scene.action not in SMALL_ACTIONS_OF_QUADRUPEDS:
-        return False
-    return True
+    """False for what nobody can film: a dog that waves or dances."""
+    return scene.subject not in QUADRUPEDS or scene.action in ACTIONS_OF_QUADRUPEDS
 
 
 FULL = Vocabulary()
@@ -119,13 +118,13 @@ VOCABULARIES = {"full": FULL, "small": SMALL}
 @cache
 def kept_out() -> frozenset[tuple[str, ...]]:
     """Combinations that no training clip shows: the scenes of `held_out.json`, beside this file."""
-    text = files(__package__).joinpath("held_out.json").read_text(encoding="utf-8")
+    text = files("mutoscope.data.world").joinpath("held_out.json").read_text(encoding="utf-8")
     return frozenset(Scene(**entry["scene"]).combination for entry in json.loads(text))
 
 
 def held_out_prompts() -> list[tuple[str, Scene]]:
     """The committed list: 200 prompts and the scene that each asks for."""
-    text = files(__package__).joinpath("held_out.json").read_text(encoding="utf-8")
+    text = files("mutoscope.data.world").joinpath("held_out.json").read_text(encoding="utf-8")
     return [(entry["prompt"], Scene(**entry["scene"])) for entry in json.loads(text)]
 
 
