@@ -20,7 +20,8 @@ SIGNS = {
     "action": {word: rf"\b{word}\b" for word in FULL.action},
     "colour": {word: rf"\b{word} coat\b" for word in FULL.colour},
     "place": {
-        "street": "street|city", "park": "park", "beach": "beach", "mountains": "mountain", "desert": "desert",
+        "street": "street|city", "park": "park", "beach": "beach", "mountains": "mountain",
+        "desert": "desert",
     },
     "weather": {"clear": "clear|sunny", "rain": "rain", "snow": "snow", "fog": "fog"},
     "light": {"day": r"\bday\b|daylight", "sunset": "sunset", "night": "night"},
