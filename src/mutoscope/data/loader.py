@@ -89,7 +89,8 @@ class FolderSource:
 
     def _read(self, clip: Clip, moment: float) -> Tensor:
         """The window at `moment` in [0, 1): 0 begins with the clip, 1 would end with it."""
-        length = int((clip.frames or 1) * self.fps / (clip.fps or self.fps))
+        # To the last frame, not to its end: nothing can be read after it, and a picture is one frame.
+        length = 1 + int(((clip.frames or 1) - 1) * self.fps / (clip.fps or self.fps))
         start = int(moment * max(1, length - self.frames + 1))
         return read_clip(clip, frames=self.frames, size=self.size, fps=self.fps, start=start)
 
