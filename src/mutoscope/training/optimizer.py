@@ -202,13 +202,18 @@ class AdamW:
         """A weight that had no gradient so far has no state, and starts without one again."""
         for name, weight in self.weights.items():
             if f"adamw.step.{name}" in tensors:
-                # A copy: the fused kernel writes into its state, and the checkpoint's tensors are not ours.
                 self.inner.state[weight] = {
-                    kind: _entry(tensors, f"adamw.{kind}.{name}").to(weight.device, copy=True)
-                    for kind in self.STATE
+                    kind: _laid_out(_entry(tensors, f"adamw.{kind}.{name}"), weight) for kind in self.STATE
                 }
             else:
                 self.inner.state.pop(weight, None)
+
+
+def _laid_out(state: Tensor, weight: Tensor) -> Tensor:
+    """A copy of a weight's state in the weight's own memory layout, which the fused kernel takes for granted."""
+    if state.shape != weight.shape:  # the number of steps
+        return state.to(weight.device, copy=True)
+    return torch.empty_like(weight, dtype=state.dtype).copy_(state)
 
 
 class Optimizer:
