@@ -1,4 +1,4 @@
-"""The value every room hands on: it keeps pixels exactly, behaves like a list, and refuses what is no video."""
+"""The value every room hands on: it keeps pixels exactly, behaves like a list, refuses what is no video."""
 
 import math
 from pathlib import Path
