@@ -94,18 +94,18 @@ CPU = Recipe(
             Piece(
                 joint=JointSettings(lengths={1: 1.0}, frames_a_step=96, figure=3.0, text_length=28),
                 train=TrainSettings(
-                    minutes=12, seed=2, optimizer=MUON, warmup_steps=50, ema=0.995, decay_share=0.0,
+                    minutes=10, seed=2, optimizer=MUON, warmup_steps=50, ema=0.995, decay_share=0.0,
                     precision="bfloat16", log_steps=20,
                 ),
             ),
             Piece(
                 joint=JointSettings(
-                    lengths={1: 0.1, 4: 0.15, 7: 0.25, 13: 0.5},
+                    lengths={1: 0.1, 4: 0.25, 13: 0.65},
                     frames_a_step=208, figure=3.0, text_length=28,
                     times=TrainingTimes(shift=2.0, independent=0.15),
                 ),
                 train=TrainSettings(
-                    minutes=60, seed=3, optimizer=MUON, warmup_steps=50, ema=0.999, decay_share=0.3,
+                    minutes=54, seed=3, optimizer=MUON, warmup_steps=50, ema=0.999, decay_share=0.3,
                     precision="bfloat16", log_steps=20,
                 ),
             ),
