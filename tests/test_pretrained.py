@@ -1,4 +1,4 @@
-"""The model that ships: small enough, honest about itself, opened by diffusers, and it films what README promises."""
+"""The model that ships: small enough, honest about itself, opened by diffusers, and it films."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`mutoscope train` from the command line: a run with sheets and a model, the same call again, and refusals."""
+"""`mutoscope train` from the command line: a run with sheets and a model, again, and refusals."""
 
 from pathlib import Path
 

@@ -210,7 +210,7 @@ class AdamW:
 
 
 def _laid_out(state: Tensor, weight: Tensor) -> Tensor:
-    """A copy of a weight's state in the weight's own memory layout, which the fused kernel takes for granted."""
+    """A copy of a weight's state in the weight's memory layout, which the fused kernel takes for granted."""
     if state.shape != weight.shape:  # the number of steps
         return state.to(weight.device, copy=True)
     return torch.empty_like(weight, dtype=state.dtype).copy_(state)

@@ -1,4 +1,4 @@
-"""`python -m mutoscope.data.world PATH [--vocabulary small|full] [--seed N]`: a contact sheet of the world."""
+"""`python -m mutoscope.data.world PATH [--vocabulary small|full] [--seed N]`: a sheet of the world."""
 
 import argparse
 from pathlib import Path
