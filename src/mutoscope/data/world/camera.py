@@ -94,8 +94,7 @@ def window(
 
 
 def _passing(tiled: Tensor, columns: Tensor) -> Tensor:
-    """What is at the fractional columns ("b f w", one apart but for rounding) of tiled strips, in every row.
-    """
+    """What is at fractional columns ("b f w", one apart but for rounding) of tiled strips, in every row."""
     left = columns.floor()
     share = (columns - left)[:, :, None, None]
     w = columns.shape[-1]

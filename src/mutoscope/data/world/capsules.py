@@ -110,8 +110,7 @@ def paint(
 
 @dataclass(frozen=True)
 class _Boxes:
-    """For every part one size (rows, columns) and the top left pixels ("part n 2"), all inside the picture.
-    """
+    """For every part one size (rows, columns) and top left pixels ("part n 2"), all inside the picture."""
 
     sizes: list[tuple[int, int]]
     places: Tensor

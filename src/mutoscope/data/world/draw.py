@@ -1,12 +1,16 @@
-"""From scenes to clips: sky, far strip, near strip, shadow, figure, style, weather, in that order.
+"""From scenes to clips: sky, far strip, near strip, shadow, figure, fog, style, weather, in that order.
 
 Everything that moves is a function of time in seconds, so a scene can be drawn at any size, length and frame
 rate and shows the same thing. What chance decides comes from the scene's own seed, always in the same order:
 its clip is the same whatever else is in the batch.
+
+What stands still is painted once a clip; the frames are then put together for many clips at once, those of
+one style or one weather together. On a processor a batch goes through in small groups, which stay in its
+caches; on a GPU it goes through whole.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from mutoscope.data.world import backdrop, capsules, figure, style, weather
+from mutoscope.data.world import capsules, figure, light, scenery, style, weather
 from mutoscope.data.world.camera import PARALLAX, PIVOT, Track, facing, track, window
 from mutoscope.data.world.gait import motion
 from mutoscope.data.world.vocabulary import Scene
@@ -23,13 +27,10 @@ from mutoscope.data.world.vocabulary import Scene
 __all__ = ["Drawn", "draw"]
 
 Randoms = Sequence[np.random.Generator]
-# Direction (x, y) and strength of the light on a figure: high by day, low at sunset, a bright rim at night.
-LIGHT = {
-    "day": (-0.6, 0.8, 0.16),
-    "sunset": (-0.9, 0.2, 0.28),
-    "night": (-0.7, 0.7, 0.42),
-}
+FEET = 0.92  # where the figure stands
+FOG = 0.22  # how much of the haze lies before everything
 WET = 0.55  # how much of the figure wet ground reflects
+GROUP = 4  # clips that are drawn at a time on a processor
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,40 @@ def draw(
     device: str | torch.device = "cpu",
 ) -> Drawn:
     """Draw clips of `frames` frames at `fps`, `size` = (width, height) in pixels, one for each scene."""
-    seconds = torch.arange(frames) / fps
+    width, height = size
+    video = torch.empty(len(scenes), 3, frames, height, width, device=device)
+    masks = torch.empty(len(scenes), frames, height, width, device=device)
+    group = GROUP if torch.device(device).type == "cpu" else max(1, len(scenes))
+    for start in range(0, len(scenes), group):
+        rows = slice(start, start + group)
+        picture, figures = _group(scenes[rows], torch.arange(frames) / fps, size=size, device=device)
+        torch.mul(rearrange(picture, "b f c h w -> b c f h w"), 2, out=video[rows]).sub_(1)
+        masks[rows] = figures[:, :, 3]
+    return Drawn(video, masks, scenes)
+
+
+def _group(
+    scenes: list[Scene], seconds: Tensor, *, size: tuple[int, int], device: str | torch.device
+) -> tuple[Float[Tensor, "b f 3 h w"], Float[Tensor, "b f 4 h w"]]:
+    """Finished pictures in [0, 1], and the figures alone."""
     randoms = [np.random.default_rng(scene.seed) for scene in scenes]
     paths = zip(scenes, randoms, strict=True)
     tracks = Track.stack([track(scene, seconds, random=random) for scene, random in paths])
     parts, stage = _cast(scenes, randoms, tracks=tracks, seconds=seconds)
     moved = Track(*(part.to(device) for part in (tracks.figure, tracks.camera, tracks.zoom)))
     cut = _each(scenes, [style.CAST.get(scene.style, 0.0) for scene in scenes], device)
-    picture, near = _scenery(scenes, randoms, moved, size=size, cut=cut)
+    picture = _scenery(scenes, randoms, moved, size=size, cut=cut)
     painted = capsules.paint(parts, stage, size=size, device=device)
-    figures = rearrange(painted, "(b f) c h w -> b f c h w", f=frames)
-    picture = _stand(over(throw_shadow(picture, near, strength=cut), near), figures, scenes=scenes)
+    figures = rearrange(painted, "(b f) c h w -> b f c h w", f=len(seconds))
+    picture = _stand(picture, figures, scenes=scenes)
     picture = over(throw_shadow(picture, figures, strength=cut), figures)
     picture = _styled(_fogged(picture, scenes), figures, scenes=scenes)
-    picture = _weathered(picture, scenes, randoms=randoms, seconds=seconds.to(device))
-    return Drawn(rearrange(picture * 2 - 1, "b f c h w -> b c f h w").contiguous(), figures[:, :, 3], scenes)
+    return _weathered(picture, scenes, randoms=randoms, seconds=seconds.to(device)), figures
 
 
 def over(under: Float[Tensor, "b f 3 h w"], layer: Float[Tensor, "b f 4 h w"]) -> Float[Tensor, "b f 3 h w"]:
     """Put a premultiplied RGBA layer over a picture."""
-    return (under * (1 - layer[..., 3:, :, :]) + layer[..., :3, :, :]).clamp_(0, 1)
+    return (under * (1 - layer[:, :, 3:])).add_(layer[:, :, :3]).clamp_(0, 1)
 
 
 def throw_shadow(
@@ -82,14 +97,31 @@ def throw_shadow(
     if not bool((strength > 0).any()):
         return under
     shift = max(1, round(under.shape[-2] * 0.025))
-    alpha = layer[..., 3:, :, :].roll((shift, shift), (-2, -1))
-    soft = F.avg_pool2d(alpha.flatten(0, 1), 3, stride=1, padding=1).reshape(alpha.shape)
+    alpha = layer[:, :, 3].roll((shift, shift), (-2, -1))
+    soft = F.avg_pool2d(alpha, 3, stride=1, padding=1)[:, :, None]
     return under * (1 - strength * soft)
 
 
 def _each(scenes: Sequence[Scene], values: Iterable[float], device: str | torch.device) -> Tensor:
     """A number for every clip, ready to multiply "b f c h w"."""
     return torch.tensor(list(values), device=device).reshape(len(scenes), 1, 1, 1, 1)
+
+
+def _where(
+    holds: Callable[[Scene], bool],
+    picture: Tensor,
+    change: Callable[[Tensor, list[int]], Tensor],
+    *,
+    scenes: list[Scene],
+) -> Tensor:
+    """The clips, those of the scenes for which it `holds` changed; `change` is also told which they are."""
+    clips = [k for k, scene in enumerate(scenes) if holds(scene)]
+    if not clips:
+        return picture
+    if len(clips) == len(scenes):
+        return change(picture, clips)
+    picture[clips] = change(picture[clips], clips)
+    return picture
 
 
 def _cast(
@@ -111,22 +143,21 @@ def _cast(
             order[k * f : (k + 1) * f] = before + number * f + torch.arange(f)
         groups.append(bodies)
     parts = capsules.Parts.gathered(groups, order=order.tolist())
-    tints = torch.tensor([backdrop.FIGURE_TINTS[scene.light] for scene in scenes]).repeat_interleave(f, 0)
-    lit = capsules.Parts(parts.a, parts.b, parts.radius, parts.colour * tints)
-    return lit, _stage(scenes, tracks, f)
+    tints = torch.tensor([light.FIGURE_TINTS[scene.light] for scene in scenes]).repeat_interleave(f, 0)
+    return replace(parts, colour=parts.colour * tints), _stage(scenes, tracks, f)
 
 
 def _stage(scenes: list[Scene], tracks: Track, f: int) -> capsules.Stage:
     heights = torch.tensor([figure.HEIGHTS[scene.subject] for scene in scenes])[:, None] * tracks.zoom
     sides = torch.tensor([facing(scene) for scene in scenes])
-    light = torch.tensor([LIGHT[scene.light] for scene in scenes])
-    light[:, 0] *= sides  # the light comes from the picture's left whichever way the figure faces
+    lights = torch.tensor([light.FIGURE_LIGHTS[scene.light] for scene in scenes])
+    lights[:, 0] *= sides  # the light comes from the picture's left whichever way the figure faces
     return capsules.Stage(
         height=heights.flatten(),
         x=((tracks.figure - tracks.camera) * tracks.zoom).flatten(),
-        feet=((backdrop.FEET - PIVOT) * tracks.zoom + PIVOT).flatten(),
+        feet=((FEET - PIVOT) * tracks.zoom + PIVOT).flatten(),
         facing=sides.repeat_interleave(f),
-        light=light.repeat_interleave(f, 0),
+        light=lights.repeat_interleave(f, 0),
     )
 
 
@@ -146,72 +177,81 @@ def _colours(scene: Scene, random: np.random.Generator) -> Float[Tensor, "4 3"]:
 
 def _scenery(
     scenes: list[Scene], randoms: Randoms, tracks: Track, *, size: tuple[int, int], cut: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The sky with the distant strip before it, and the near strip, as the camera sees them."""
+) -> Float[Tensor, "b f 3 h w"]:
+    """Sky, distant strip and near strip, as the camera sees them."""
     width, height = size
     rows = [
         (
-            backdrop.sky(scene, random, height=height, width=width),
-            backdrop.far_strip(scene, random, height=height),
-            backdrop.near_strip(scene, random, height=height),
+            light.sky(scene, random, height=height, width=width),
+            scenery.far_strip(scene, random, height=height),
+            scenery.near_strip(scene, random, height=height),
         )
         for scene, random in zip(scenes, randoms, strict=True)
     ]
     skies, far, near = (torch.stack(parts).to(cut.device) for parts in zip(*rows, strict=True))
+    picture = skies[:, None].expand(-1, tracks.camera.shape[1], -1, -1, -1)
     drift = 1 + (tracks.zoom - 1) * 0.5
-    distant = window(far, tracks.camera * PARALLAX, zoom=drift, width=width)
-    behind = skies[:, None].expand(-1, tracks.camera.shape[1], -1, -1, -1)
-    picture = over(throw_shadow(behind, distant, strength=cut), distant)
-    return picture, window(near, tracks.camera, zoom=tracks.zoom, width=width)
+    for strip, places, zoom in (
+        (far, tracks.camera * PARALLAX, drift),
+        (near, tracks.camera, tracks.zoom),
+    ):
+        layer = window(strip, places, zoom=zoom, width=width)
+        picture = over(throw_shadow(picture, layer, strength=cut), layer)
+    return picture
 
 
 def _stand(picture: Tensor, figures: Tensor, *, scenes: list[Scene]) -> Tensor:
-    """The figure's shadow and, on wet ground, its reflection: the figure's own picture, flipped at the feet.
-    """
+    """The figure's shadow and, on wet ground, its reflection: its own picture, flipped at the feet."""
     height, device = picture.shape[-2], picture.device
-    line = int(backdrop.FEET * height)
+    line = int(FEET * height)
     depth = height - line
     wet = _each(scenes, [WET if scene.weather == "rain" else 0.0 for scene in scenes], device)
-    dark = _each(scenes, [backdrop.shadow(scene) for scene in scenes], device)
+    dark = _each(scenes, [light.shadow(scene) for scene in scenes], device)
     mirror = figures[..., line - depth : line, :].flip(-2) * wet
-    picture = picture.clone()
     picture[..., line:, :] = over(picture[..., line:, :], mirror)
     blot = figures[..., 3:, line - depth * 4 :, :].amax(-2, keepdim=True)
-    y = (torch.arange(height, device=device) + 0.5) / height
-    across = torch.exp(-(((y - backdrop.FEET) / 0.022) ** 2))[:, None]
-    return picture * (1 - dark * blot * across)
+    near = slice(int((FEET - 0.1) * height), height)  # farther up the shadow is nothing
+    y = (torch.arange(height, device=device)[near] + 0.5) / height
+    across = torch.exp(-(((y - FEET) / 0.022) ** 2))[:, None]
+    picture[..., near, :] *= 1 - dark * blot * across
+    return picture
 
 
 def _fogged(picture: Tensor, scenes: list[Scene]) -> Tensor:
-    veil = torch.tensor([backdrop.HAZE[scene.light] for scene in scenes], device=picture.device)
-    share = _each(scenes, [0.22 if scene.weather == "fog" else 0.0 for scene in scenes], picture.device)
-    return torch.lerp(picture, veil[:, None, :, None, None].expand_as(picture), share)
+    hazes = torch.tensor([light.HAZE[scene.light] for scene in scenes], device=picture.device)
+    return _where(
+        lambda scene: scene.weather == "fog",
+        picture,
+        lambda part, clips: torch.lerp(part, hazes[clips, None, :, None, None], FOG),
+        scenes=scenes,
+    )
 
 
 def _styled(picture: Tensor, figures: Tensor, *, scenes: list[Scene]) -> Tensor:
     """Every style redraws its clips together."""
-    f = picture.shape[1]
-    for name in dict.fromkeys(scene.style for scene in scenes):
-        clips = [k for k, scene in enumerate(scenes) if scene.style == name]
-        redrawn = style.draw_in_style(
-            picture[clips].flatten(0, 1), figures[clips, :, 3:].flatten(0, 1), style=name
+    for name in style.PASSES:
+        picture = _where(
+            lambda scene, name=name: scene.style == name,
+            picture,
+            lambda part, clips, name=name: style.redraw(part, figures[clips, :, 3:], style=name),
+            scenes=scenes,
         )
-        picture[clips] = rearrange(redrawn, "(b f) c h w -> b f c h w", f=f)
     return picture
 
 
 def _weathered(picture: Tensor, scenes: list[Scene], *, randoms: Randoms, seconds: Tensor) -> Tensor:
     """Every kind of weather falls on its clips together."""
     height, width = picture.shape[-2:]
+
+    def layers(k: int) -> list[tuple[weather.Sheet, Tensor]]:
+        falling = weather.sheets(scenes[k].weather, float(randoms[k].uniform(-1, 1)))
+        return [(one, weather.texture(one, randoms[k], height=height, width=width)) for one in falling]
+
+    def fallen(part: Tensor, clips: list[int]) -> Tensor:
+        inks = [weather.ink(scenes[k].style, scenes[k].weather, light=scenes[k].light) for k in clips]
+        drawn = [layers(k) for k in clips]
+        return weather.fall(part, drawn, inks=torch.tensor(inks), seconds=seconds)
+
     for kind in ("rain", "snow"):
-        clips = [k for k, scene in enumerate(scenes) if scene.weather == kind]
-        if not clips:
-            continue
-        layers = []
-        for k in clips:
-            sheets = weather.sheets(kind, float(randoms[k].uniform(-1, 1)))
-            drawn = [(s, weather.texture(s, randoms[k], height=height, width=width)) for s in sheets]
-            layers.append(drawn)
-        inks = torch.tensor([weather.ink(scenes[k].style, kind, light=scenes[k].light) for k in clips])
-        picture[clips] = weather.fall(picture[clips], layers, inks=inks, seconds=seconds)
+        picture = _where(lambda scene, kind=kind: scene.weather == kind, picture, fallen, scenes=scenes)
     return picture

@@ -8,6 +8,7 @@ are put together).
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 PAPER = (0.965, 0.955, 0.92)
@@ -70,9 +71,9 @@ def cut_out(picture: Tensor, figure: Tensor) -> Tensor:
 PASSES = {"pencil sketch": pencil, "neon": neon, "paper cut-out": cut_out}
 
 
-def draw_in_style(picture: Tensor, figure: Tensor, *, style: str) -> Tensor:
-    """Redraw finished pictures ("n 3 h w" in [0, 1]) in a style; `figure` "n 1 h w" is where the subject is.
-    """
-    if style not in PASSES:
-        return picture
-    return PASSES[style](picture, figure).clamp(0, 1)
+def redraw(
+    picture: Float[Tensor, "b f 3 h w"], figure: Float[Tensor, "b f 1 h w"], *, style: str
+) -> Float[Tensor, "b f 3 h w"]:
+    """Finished pictures in [0, 1] in a style that has a pass; `figure` is where the subject is."""
+    pages = PASSES[style](picture.flatten(0, 1), figure.flatten(0, 1))
+    return pages.clamp_(0, 1).unflatten(0, picture.shape[:2])

@@ -30,8 +30,7 @@ ACTIONS_OF_QUADRUPEDS = frozenset({"standing still", "walking", "running", "jump
 
 @dataclass(frozen=True)
 class Scene:
-    """The truth about one clip: eight words that a caption may use, and the seed of all that it leaves out.
-    """
+    """The truth about a clip: the words that a caption may use, and the seed of all that it leaves out."""
 
     subject: str
     action: str
