@@ -335,5 +335,6 @@ class _Course:
         facts = ModelFacts(
             fps=clips.fps, size=(clips.width, clips.height), frames=clips.frames, steps=recipe.steps,
             guidance=recipe.guidance,
+            vocabulary="" if self.data is not None else clips.vocabulary,
         )  # fmt: skip
         return Model(transformer, words, self.net.autoencoder, shift=recipe.shift, facts=facts)
