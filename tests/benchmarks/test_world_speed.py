@@ -1,0 +1,46 @@
+"""The benchmark of drawing: every vocabulary and batch size is measured, on the same scenes."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    spec = importlib.util.spec_from_file_location("world_speed", FOLDER / "world_speed.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "world_speed", module)  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(module.BATCHES, "cpu", (1, 2))
+    return module
+
+
+def test_every_case_is_measured_on_the_same_scenes(bench: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    drawn: dict[int, list[int]] = {1: [], 2: []}
+    draw = bench.draw
+
+    def spy(scenes, **settings):
+        drawn[len(scenes)] += [scene.seed for scene in scenes]
+        return draw(scenes, **settings)
+
+    monkeypatch.setattr(bench, "draw", spy)
+    rates = list(bench.measure("cpu", rounds=2, frames=1, size=(24, 16)))
+    assert [(rate.vocabulary, rate.batch) for rate in rates] == [
+        (name, batch) for name in ("full", "small") for batch in (1, 2)
+    ]
+    assert all(rate.fastest >= rate.median > 0 for rate in rates)
+    assert drawn[1] == drawn[2] and len(set(drawn[1])) == 2 * 3 * 2
+
+
+def test_a_result_is_a_line_and_can_be_written(bench: ModuleType):
+    rate = bench.Rate("cpu", "small", 8, 50.0, 55.5)
+    assert "small" in str(rate) and "50.0 clips/s" in str(rate) and "55.5" in str(rate)
+    assert json.loads(json.dumps(bench.asdict(rate)))["batch"] == 8
