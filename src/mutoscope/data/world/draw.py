@@ -97,7 +97,7 @@ def throw_shadow(
     if not bool((strength > 0).any()):
         return under
     shift = max(1, round(under.shape[-2] * 0.025))
-    alpha = layer[:, :, 3].roll((shift, shift), (-2, -1))
+    alpha = F.pad(layer[:, :, 3], (shift, 0, shift, 0), mode="replicate")[..., :-shift, :-shift]
     soft = F.avg_pool2d(alpha, 3, stride=1, padding=1)[:, :, None]
     return under * (1 - strength * soft)
 

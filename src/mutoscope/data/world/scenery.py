@@ -107,12 +107,21 @@ def _sea(canvas: Canvas, scene: Scene, random: Random) -> None:
         canvas.paint(canvas.soft(line.abs() - 0.006) * 0.55, tinted((0.75, 0.90, 0.96), scene, depth=0.2))
     for k in range(2):
         x = PERIOD * (k + float(random.uniform(0.2, 0.8))) / 2
-        hull = tinted((0.50, 0.26, 0.18), scene, depth=0.2)
-        canvas.disc(x, 0.56, radius=0.05, colour=hull, stretch=1.8)
-        sail = torch.maximum(canvas.from_x(x).abs() - (canvas.y - 0.33) * 0.4, canvas.y - 0.52)
-        cover = canvas.soft(torch.maximum(sail, 0.33 - canvas.y))
-        canvas.paint(cover, tinted((0.97, 0.95, 0.90), scene, depth=0.1))
+        for part in canvas.around(x, reach=0.2):
+            _boat(part, scene, x)
         canvas.below(0.60, tinted((0.20, 0.53, 0.76), scene, depth=0.2))
+
+
+def _boat(canvas: Canvas, scene: Scene, x: float) -> None:
+    """A hull, and a large and a small sail on both sides of the mast."""
+    hull = torch.hypot(canvas.from_x(x) / 1.8, canvas.y - 0.545) - 0.06
+    deck = torch.maximum(hull, 0.545 - canvas.y)
+    canvas.paint(canvas.soft(deck), tinted((0.50, 0.26, 0.18), scene, depth=0.2))
+    for side, top, reach, shade in ((1.0, 0.27, 0.11, 1.0), (-1.0, 0.34, 0.08, 0.9)):
+        out = canvas.from_x(x) * side
+        slope = out - (canvas.y - top) * reach / (0.52 - top)
+        sail = torch.maximum(torch.maximum(slope, 0.006 - out), canvas.y - 0.52)
+        canvas.paint(canvas.soft(sail), tinted(_scaled((0.97, 0.95, 0.90), shade), scene, depth=0.1))
 
 
 def _ranges(canvas: Canvas, scene: Scene, random: Random) -> None:
@@ -190,6 +199,12 @@ def _trees(canvas: Canvas, scene: Scene, shift: float) -> None:
         canvas.disc(x + 0.02, 0.31, radius=0.11, colour=tinted(leaf, scene))
 
 
+FRONDS = (  # how far a leaf of the palm reaches, how it rises at first and how it droops
+    (-0.30, 0.30, 1.5), (0.30, 0.30, 1.5), (-0.24, 0.95, 3.4), (0.24, 0.95, 3.4),
+    (-0.20, -0.5, 1.2), (0.20, -0.5, 1.2),
+)  # fmt: skip
+
+
 def _palms(canvas: Canvas, scene: Scene, shift: float) -> None:
     for x in _places(shift, 3):
         for part in canvas.around(x + 0.10, reach=0.45):
@@ -197,16 +212,21 @@ def _palms(canvas: Canvas, scene: Scene, shift: float) -> None:
 
 
 def _palm(canvas: Canvas, scene: Scene, x: float) -> None:
-    bend = canvas.from_x(x) - 0.10 * ((GROUND - canvas.y) / 0.5) ** 2
-    ends = torch.maximum(0.30 - canvas.y, canvas.y - GROUND - 0.02)
-    trunk = canvas.soft(torch.maximum(bend.abs() - 0.024, ends))
-    canvas.paint(trunk, tinted((0.52, 0.36, 0.22), scene))
-    for side in (-1.0, -0.45, 0.45, 1.0):
-        across = canvas.from_x(x + 0.10) * np.sign(side)
-        droop = canvas.y - 0.30 - 0.35 * across**2 / abs(side) + (1 - abs(side)) * 0.35 * across
-        ends = torch.maximum(-across, across - 0.27 * abs(side) - 0.05)
-        leaf = canvas.soft(torch.maximum(droop.abs() - 0.028, ends))
-        canvas.paint(leaf, tinted((0.22, 0.56, 0.28), scene))
+    """A bent trunk that grows thinner, and a crown of leaves that arch and droop."""
+    height = ((GROUND - canvas.y) / 0.5).clamp(min=0)
+    bend = (canvas.from_x(x) + 0.10 * height**2).abs() - 0.032 + 0.010 * height
+    ends = torch.maximum(0.29 - canvas.y, canvas.y - GROUND - 0.02)
+    canvas.paint(canvas.soft(torch.maximum(bend, ends)), tinted((0.52, 0.36, 0.22), scene))
+    crown, leaf = x - 0.105, (0.22, 0.56, 0.28)
+    for k, (reach, rise, droop) in enumerate(FRONDS):
+        out = canvas.from_x(crown) / reach  # 0 at the crown, 1 at the leaf's tip
+        arch = 0.285 + abs(reach) * (droop * abs(reach) * out**2 - rise * out)
+        thick = 0.036 * (1 - out) * (0.35 + 2.6 * out.clamp(0, 1))
+        blade = torch.maximum((canvas.y - arch).abs() - thick, torch.maximum(-out, out - 1) * abs(reach))
+        canvas.paint(canvas.soft(blade), tinted(_scaled(leaf, 0.78 + 0.22 * (k < 4)), scene))
+    for side in (-0.022, 0.024):
+        nut = tinted((0.40, 0.25, 0.15), scene)
+        canvas.paint(canvas.soft(torch.hypot(canvas.from_x(crown + side), canvas.y - 0.312) - 0.02), nut)
 
 
 def _pines(canvas: Canvas, scene: Scene, shift: float) -> None:

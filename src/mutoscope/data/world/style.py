@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 PAPER = (0.965, 0.955, 0.92)
+SHADES = 9.0  # of paper
 CAST = {"paper cut-out": 0.45}  # how dark the shadow is that one layer throws on the next
 
 
@@ -44,7 +45,8 @@ def pencil(picture: Tensor, figure: Tensor) -> Tensor:
 
 def neon(picture: Tensor, figure: Tensor) -> Tensor:
     """Glowing contours in the dark."""
-    edges = contours(picture).amax(1, keepdim=True).clamp(max=0.8)
+    # the root lets faint contours glow too: those of a night, those in the fog
+    edges = contours(picture).amax(1, keepdim=True).clamp(0.004, 0.8) ** 0.7
     hue = picture / picture.amax(1, keepdim=True).clamp(min=0.08)
     hue = (hue - 0.25 * hue.amin(1, keepdim=True)).clamp(0, 1)
     halo = F.avg_pool2d(edges, 5, stride=1, padding=2)
@@ -60,8 +62,7 @@ def neon(picture: Tensor, figure: Tensor) -> Tensor:
 def cut_out(picture: Tensor, figure: Tensor) -> Tensor:
     """Coloured paper: few tones, a little grain."""
     height, width = picture.shape[-2:]
-    steps = 6.0
-    flat = (picture * steps).round() / steps
+    flat = ((picture.clamp(min=0).sqrt() * SHADES).round() / SHADES) ** 2  # finer where it is dark
     grain = hatching(height, width, device=picture.device) * torch.sin(
         torch.arange(height, device=picture.device)[:, None] * 2.1
     )
