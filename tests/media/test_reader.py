@@ -121,7 +121,7 @@ def test_frames_larger_than_allowed_are_refused(film: Path) -> None:
 
 
 def test_more_frames_than_memory_takes_are_refused(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_BYTES", 3 * 24 * 16 * 3)
+    monkeypatch.setattr(reading, "MAX_BYTES", 3 * (24 * 16 * 3 + reading._OVERHEAD))
     assert len(read_video(film, max_frames=3)) == 3
     with pytest.raises(Refusal, match="GiB of frames; use max_frames="):
         read_video(film, max_frames=4)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -103,13 +104,29 @@ def _stream(container: InputContainer, *, path: Path, max_pixels: int) -> av.Vid
 def _moments(
     container: InputContainer, stream: av.VideoStream, *, path: Path, fps: float
 ) -> Iterator[Moment]:
+    frames = container.decode(stream)
     clock, count = 0.0, 0
+    while True:
+        with _decoding(path, count=count):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        clock = clock if frame.time is None else frame.time
+        lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1 / fps
+        yield Moment(clock, lasts, partial(_picture, frame, path=path, count=count))
+        clock, count = clock + lasts, count + 1
+
+
+def _picture(frame: av.VideoFrame, *, path: Path, count: int) -> UInt8[Tensor, "h w 3"]:
+    with _decoding(path, count=count):
+        return upright_rgb(frame)
+
+
+@contextmanager
+def _decoding(path: Path, *, count: int) -> Iterator[None]:
+    """What ffmpeg says about a frame becomes one line that names the file."""
     try:
-        for frame in container.decode(stream):
-            clock = _time(frame, otherwise=clock)
-            lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1 / fps
-            yield Moment(clock, lasts, lambda frame=frame: upright_rgb(frame))
-            clock, count = clock + lasts, count + 1
+        yield
     except (FFmpegError, ValueError, OSError, MemoryError) as error:
         where = f"is damaged after frame {count}" if count else "cannot be decoded"
         raise Refusal(f"{path}: {where} ({_reason(error)})") from None
@@ -143,10 +160,6 @@ def _rate(stream: av.VideoStream) -> float:
         if rate and Fraction(1, 1000) <= rate <= 1000:
             return float(rate)
     return _FALLBACK_FPS
-
-
-def _time(frame: av.VideoFrame, *, otherwise: float) -> float:
-    return otherwise if frame.time is None else frame.time
 
 
 def _reason(error: Exception) -> str:

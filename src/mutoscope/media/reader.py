@@ -30,6 +30,7 @@ __all__ = ["MAX_PIXELS", "PICTURES", "Reader", "open_reader", "read_notes", "rea
 
 MAX_PIXELS = 4096 * 2304  # one frame of 4K film
 MAX_BYTES = 4 * 2**30  # frames that read_video keeps in memory
+_OVERHEAD = 1024  # of each frame, so that a file cannot ask for a billion pictures of one pixel
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
@@ -108,7 +109,7 @@ def read_video(
         held = 0
         for frame in reader.frames:
             frames.append(frame)
-            held += frame.numel()
+            held += frame.numel() + _OVERHEAD
             if held > MAX_BYTES:
                 raise Refusal(f"{path}: more than 4 GiB of frames; use max_frames=, stride=, fps= or size=")
     if not frames:
