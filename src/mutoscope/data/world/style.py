@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 PAPER = (0.965, 0.955, 0.92)
-SHADES = 9.0  # of paper
+SHADES = 8.0  # of paper
 CAST = {"paper cut-out": 0.45}  # how dark the shadow is that one layer throws on the next
 
 
@@ -62,7 +62,9 @@ def neon(picture: Tensor, figure: Tensor) -> Tensor:
 def cut_out(picture: Tensor, figure: Tensor) -> Tensor:
     """Coloured paper: few tones, a little grain."""
     height, width = picture.shape[-2:]
-    flat = ((picture.clamp(min=0).sqrt() * SHADES).round() / SHADES) ** 2  # finer where it is dark
+    tone = picture.mean(1, keepdim=True).clamp(min=1e-3)
+    shade = ((tone.sqrt() * SHADES).round().clamp(min=0.6) / SHADES) ** 2  # finer where it is dark
+    flat = (picture * shade / tone).clamp(0, 1)
     grain = hatching(height, width, device=picture.device) * torch.sin(
         torch.arange(height, device=picture.device)[:, None] * 2.1
     )
