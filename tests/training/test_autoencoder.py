@@ -96,11 +96,11 @@ def test_errors_on_the_figure_weigh_more():
     on, off = torch.zeros(1, 3, 2, 8, 8), torch.zeros(1, 3, 2, 8, 8)
     on[..., :4], off[..., 4:] = 1, 1
     task, nothing = task_of(figure=2.0), torch.zeros(1, 3, 2, 8, 8)
-    heavy, light = (task.reconstruction(made, nothing, figure) for made in (on, off))
+    heavy, light = (task.reconstruction(made, nothing, figure=figure) for made in (on, off))
     torch.testing.assert_close(heavy["l1"], 3 * light["l1"])
     torch.testing.assert_close(heavy["l1"] + light["l1"], torch.tensor(1.0))  # weights have mean 1
     even = task_of(figure=0.0)
-    assert even.reconstruction(on, nothing, figure)["l1"] == 0.5
+    assert even.reconstruction(on, nothing, figure=figure)["l1"] == 0.5
 
 
 def test_the_adversary_sends_each_gradient_to_its_own_weights():
@@ -159,11 +159,11 @@ def test_an_encoder_is_thawed_by_a_task_that_trains_it():
 @pytest.mark.parametrize("count", [1, 3])
 def test_measured_latents_are_those_of_all_batches_together(count: int):
     autoencoder = tiny()
-    mean, std = measure_latents(autoencoder, batches, count=count)
+    found = measure_latents(autoencoder, batches, count=count)
     with torch.no_grad():
         latents = torch.cat([autoencoder.encode(batches(step).video).mean for step in range(count)])
-    torch.testing.assert_close(mean, latents.mean((0, 2, 3, 4)), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(std, latents.std((0, 2, 3, 4), correction=0), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(found.mean, latents.mean((0, 2, 3, 4)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.std, latents.std((0, 2, 3, 4), correction=0), atol=1e-5, rtol=1e-3)
 
 
 def test_the_settings_name_model_and_terms():

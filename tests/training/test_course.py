@@ -82,6 +82,42 @@ def test_interrupted_and_resumed_gives_the_same_weights(
     assert same(tmp_path, whole[0])
 
 
+def test_the_stages_apart_are_the_whole(whole: tuple[Path, list[Event]], tmp_path: Path):
+    assert stages(list(run(RECIPE, tmp_path, stage="autoencoder"))) == ["autoencoder"]
+    assert not (tmp_path / "latents").exists()
+    rest = stages(list(run(RECIPE, tmp_path, stage="denoiser")))
+    assert rest == ["latents", "denoiser 1/2", "denoiser 2/2", "model"]
+    assert same(tmp_path, whole[0])
+
+
+def test_a_course_goes_on_from_a_model(whole: tuple[Path, list[Event]], tmp_path: Path):
+    """The autoencoder and its statistics stay what they were; the denoiser starts from the weights given."""
+    begun = load_model(whole[0] / "model")
+    first = next(
+        event for event in run(RECIPE, tmp_path, stage="denoiser", start=whole[0] / "model")
+        if event.stage == "denoiser 1/2"
+    )  # fmt: skip
+    now = first.model()
+    assert now.autoencoder.config.latents_mean == begun.autoencoder.config.latents_mean
+    old, new = weights(begun), weights(now)
+    assert all(torch.equal(old[name], new[name]) for name in old if name.startswith("vae."))
+    moved = [float((old[n] - new[n]).abs().max()) for n in old if n.startswith("transformer.")]
+    assert 0 < max(moved) < 0.1  # one step from where it was
+
+
+def test_latents_of_clips_with_other_texts_are_refused(tmp_path: Path):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_video(Video(torch.zeros(3, 32, 32, 3, dtype=torch.uint8), fps=12.0), clips / "dark.mp4")
+    (clips / "dark.txt").write_text("a dark room", encoding="utf-8")
+    going = run(RECIPE, tmp_path / "run", data=clips)
+    assert any(event.stage == "latents" for event in going)
+    going.close()
+    (clips / "dark.txt").write_text("a cellar", encoding="utf-8")
+    with pytest.raises(Refusal, match="encoded with data"):
+        list(run(RECIPE, tmp_path / "run", data=clips))
+
+
 def test_a_denoiser_without_an_autoencoder_is_refused(tmp_path: Path):
     with pytest.raises(Refusal, match="run the stage 'autoencoder' first"):
         list(run(RECIPE, tmp_path, stage="denoiser"))

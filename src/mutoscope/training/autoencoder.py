@@ -10,6 +10,7 @@ reconstruction detached, and the autoencoder sees the discriminator's weights de
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,7 +22,10 @@ from torch import Tensor, nn
 from mutoscope.data.loader import Batch
 from mutoscope.models.autoencoder import Autoencoder
 
-__all__ = ["AutoencoderTask", "PatchDiscriminator", "ReconstructionSettings", "measure_latents", "structure"]
+__all__ = [
+    "AutoencoderTask", "LatentStatistics", "PatchDiscriminator", "ReconstructionSettings", "measure_latents",
+    "structure",
+]  # fmt: skip
 
 
 class ReconstructionSettings(BaseModel):
@@ -89,7 +93,7 @@ class AutoencoderTask:
         for part in (autoencoder.encoder, autoencoder.after_encoder):
             part.requires_grad_(not settings.frozen_encoder)
         if settings.adversary:
-            self.discriminator = PatchDiscriminator()
+            self.discriminator = PatchDiscriminator().to(next(autoencoder.parameters()).device)
             self.modules = {**self.modules, "discriminator": self.discriminator}
 
     @property
@@ -107,9 +111,8 @@ class AutoencoderTask:
             posterior = self.autoencoder.encode(video)
             latents = posterior.sample(generator=generator)
         made = self.autoencoder.decode(latents).float()
-        parts = self.reconstruction(made, video, batch.figure.to(video.device)) | {
-            "kl": posterior.kl().mean()
-        }
+        figure = batch.figure.to(video.device)
+        parts = self.reconstruction(made, video, figure=figure) | {"kl": posterior.kl().mean()}
         weights = {
             "l1": 1.0,
             "square": self.terms.square,
@@ -123,7 +126,13 @@ class AutoencoderTask:
             parts |= verdicts
         return {"loss": torch.as_tensor(total), **parts}
 
-    def reconstruction(self, made: Tensor, video: Tensor, figure: Tensor) -> dict[str, Tensor]:
+    def reconstruction(
+        self,
+        made: Float[Tensor, "b 3 f h w"],
+        video: Float[Tensor, "b 3 f h w"],
+        *,
+        figure: Float[Tensor, "b f h w"],
+    ) -> dict[str, Tensor]:
         """The terms that compare a reconstruction with the clip."""
         error = made - video
         weight = 1 + self.terms.figure * figure[:, None]
@@ -146,18 +155,26 @@ class AutoencoderTask:
         }
 
 
+@dataclass(frozen=True)
+class LatentStatistics:
+    """Mean and standard deviation of every latent channel."""
+
+    mean: Float[Tensor, "c"]
+    std: Float[Tensor, "c"]
+
+
 @torch.no_grad()
 def measure_latents(
     autoencoder: Autoencoder, batches: Callable[[int], Batch], *, count: int
-) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every latent channel over `count` batches, "c" each."""
+) -> LatentStatistics:
+    """What normalises the latents: measured over `count` batches, summed in double precision."""
+    device = next(autoencoder.parameters()).device
     total, square, number = 0.0, 0.0, 0
     for step in range(count):
-        mean = autoencoder.encode(batches(step).video).mean.double()
+        mean = autoencoder.encode(batches(step).video.to(device)).mean.double()
         total = total + mean.sum((0, 2, 3, 4))
         square = square + mean.square().sum((0, 2, 3, 4))
         number += mean.numel() // mean.shape[1]
     average = torch.as_tensor(total / number)
-    return average.float(), (torch.as_tensor(square / number) - average.square()).clamp(
-        min=1e-8
-    ).sqrt().float()
+    variance = torch.as_tensor(square / number) - average.square()
+    return LatentStatistics(average.float(), variance.clamp(min=1e-8).sqrt().float())

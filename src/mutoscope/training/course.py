@@ -236,10 +236,10 @@ class _Course:
         if self.start is not None and not (folder / "checkpoints").is_dir():
             return
         source = self.source(self.recipe.clips.frames, seed=self.recipe.clips.seed + 1000)
-        mean, std = measure_latents(
+        latents = measure_latents(
             self.net.autoencoder, lambda step: source.batch(step, 8), count=self.recipe.autoencoder.measure
         )
-        found = {"latents_mean": tuple(mean.tolist()), "latents_std": tuple(std.tolist())}
+        found = {"latents_mean": tuple(latents.mean.tolist()), "latents_std": tuple(latents.std.tolist())}
         self.net.autoencoder.config = self.net.autoencoder.config.model_copy(update=found)
 
     def _encode(self) -> Iterator[Event]:
@@ -276,8 +276,13 @@ class _Course:
             "encoder": digest.hexdigest()[:16],
             "clips": clips,
             "count": total,
-            "data": str(self.data or "the made world"),
+            "data": "the made world" if self.data is None else f"{Path(self.data).name} {self._told()}",
         }
+
+    def _told(self) -> str:
+        """A digest of what a folder's clips are and what is said of them: another text is another clip."""
+        facts = [(clip.path.name, clip.text, clip.frames, clip.fps) for clip in self.clips]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     def _train_denoiser(self) -> Iterator[Event]:
         stage = self.recipe.denoiser
