@@ -155,6 +155,17 @@ def test_the_report_is_written_whole(obedient: tuple[list[Stage], AgreementRepor
     assert (tmp_path / "agreement.png").exists()
 
 
+def test_what_did_not_count_is_said() -> None:
+    """A probe that takes every clip for flat: the style of pencil sketches is hidden, and the reader told."""
+    sketches = [(text, replace(one, style="pencil sketch")) for text, one in PROMPTS[:2]]
+    mixed = [*PROMPTS[2:4], *sketches]
+    *_, report = agreement_report(Studio(), LightMeter(), prompts=mixed, seeds=(0,))  # pyright: ignore
+    assert isinstance(report, AgreementReport)
+    assert ("pencil sketch", "style") in report.hidden
+    assert report.made.attributes["style"].clips == 2
+    assert "not counted" in str(report) and "style in pencil sketch" in str(report)
+
+
 def test_a_single_prompt_has_no_distance() -> None:
     events = agreement_report(Studio(), LightMeter(), prompts=PROMPTS[:1], seeds=(0,))  # pyright: ignore
     *_, report = events

@@ -71,7 +71,9 @@ class AgreementReport:
         ]
         if self.hidden:
             unseen = ", ".join(f"{name} in {style}" for style, name in self.hidden)
-            lines.append(f"not counted, for even drawn clips do not show it: {unseen}")
+            lines.append(
+                f"not counted, for the probe cannot read it even in drawn clips (train it for longer): {unseen}"
+            )
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
