@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +85,15 @@ def test_a_pale_film_keeps_the_places_of_things_and_loses_decibels() -> None:
     assert report.rain_correlation == pytest.approx(1, abs=1e-4)
     assert report.mean("energy") == pytest.approx(0.81, abs=1e-3)
     assert 20 < report.psnr < 40 and 20 < report.mean("figure") < 40
+
+
+def test_one_nearly_still_clip_does_not_make_the_ratios() -> None:
+    usual = measured("pale").rows
+    still = replace(usual[0], values=usual[0].values | {"energy": 1e6, "flicker": 1e4})
+    report = AutoencoderReport([*usual, still], torch.zeros(1, 1, 3, dtype=torch.uint8))
+    assert report.numbers["energy"] == pytest.approx(0.81, abs=1e-3)
+    assert report.numbers["flicker"] == pytest.approx(0.9, abs=1e-3)
+    assert report.numbers["psnr"] == report.mean("psnr")
 
 
 def test_groups_are_means_of_their_own_clips() -> None:

@@ -204,7 +204,8 @@ def _bootstrap(
     weights = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
     total = weights @ tried
     shares = np.where(total > 0, weights @ hits / np.maximum(total, 1), np.nan)
-    low, high = np.nanquantile(np.nanmean(shares, 1), (0.025, 0.975))
+    means = np.nanmean(shares[(total > 0).any(1)], 1)
+    low, high = np.quantile(means, (0.025, 0.975))
     return Interval(float(low), float(high))
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -33,9 +33,11 @@ MEASURES = {
     "figure": "PSNR on the figure, dB",
     "ssim": "SSIM",
     "correlation": "correlation of frame differences",
-    "energy": "energy of frame differences",
-    "flicker": "flicker, reconstruction over clip",
+    "energy": "energy of frame differences, median",
+    "flicker": "flicker over the clip's own, median",
 }
+# Shares of what the clip itself has: where next to nothing moves they are huge, and would make the mean.
+RATIOS = ("energy", "flicker")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,16 @@ class AutoencoderReport:
         values = [r.values[measure] for r in chosen if not math.isnan(r.values[measure])]
         return fmean(values) if values else math.nan
 
+    def median(self, measure: str) -> float:
+        """Median of a measure over the clips that have it; NaN if none has."""
+        values = [row.values[measure] for row in self.rows if not math.isnan(row.values[measure])]
+        return median(values) if values else math.nan
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """One number a measure: the mean over clips, of ratios the median."""
+        return {name: self.median(name) if name in RATIOS else self.mean(name) for name in MEASURES}
+
     @property
     def psnr(self) -> float:
         return self.mean("psnr")
@@ -77,15 +89,15 @@ class AutoencoderReport:
         }
 
     def __str__(self) -> str:
-        lines = [f"{title:<36}{self.mean(name):8.3f}" for name, title in MEASURES.items()]
-        lines.append(f"{'... correlation on rainy clips':<36}{self.rain_correlation:8.3f}")
+        lines = [f"{MEASURES[name]:<38}{value:8.3f}" for name, value in self.numbers.items()]
+        lines.append(f"{'... correlation on rainy clips':<38}{self.rain_correlation:8.3f}")
         for attribute in ("weather", "style"):
-            lines += [f"{f'PSNR, {word}':<36}{value:8.3f}" for word, value in self.groups(attribute).items()]
+            lines += [f"{f'PSNR, {word}':<38}{value:8.3f}" for word, value in self.groups(attribute).items()]
         return "\n".join([*lines, f"{len(self.rows)} clips"])
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; null where nothing was measured."""
-        numbers = {name: self.mean(name) for name in MEASURES} | {"rain_correlation": self.rain_correlation}
+        numbers = self.numbers | {"rain_correlation": self.rain_correlation}
         groups = {f"psnr_by_{name}": _known(self.groups(name)) for name in ("weather", "style")}
         return {"clips": len(self.rows), **_known(numbers), **groups}
 

@@ -71,9 +71,8 @@ class AgreementReport:
         ]
         if self.hidden:
             unseen = ", ".join(f"{name} in {style}" for style, name in self.hidden)
-            lines.append(
-                f"not counted, for the probe cannot read it even in drawn clips (train it for longer): {unseen}"
-            )
+            why = "the probe cannot read it even in drawn clips (train it for longer)"
+            lines.append(f"not counted, for {why}: {unseen}")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
