@@ -1,4 +1,4 @@
-"""Runs every exact experiment and writes the table docs/exact.md: `python -m benchmarks.exact [--out FILE]`."""
+"""Runs every exact experiment and writes docs/exact.md: `python -m benchmarks.exact [--out FILE]`."""
 
 import argparse
 import importlib
@@ -11,9 +11,9 @@ from benchmarks.exact.row import Row
 
 HEAD = """# Exact experiments
 
-Gaussian (and one mixture) films whose best denoiser is known in closed form, so that the algorithms are judged and
-no network. Written by `python -m benchmarks.exact` ({seconds:.0f} s on one core). "Stated" is the value computed
-independently for the reference; where ours differs, the row says so.
+Gaussian films (and one mixture) whose best denoiser is known in closed form, so that algorithms are judged
+and no network. Written by `python -m benchmarks.exact` ({seconds:.0f} s on one core). "Stated" is the value
+computed independently for the reference; where ours differs, the row says so.
 
 | experiment | quantity | stated | measured |
 |---|---|---|---|

@@ -47,7 +47,7 @@ CAMERAS = {
 }
 # how often a caption names each attribute
 NAMED = {
-    "action": 0.97, "colour": 0.75, "direction": 0.6, "place": 0.5,
+    "action": 0.97, "colour": 0.75, "direction": 0.8, "place": 0.5,
     "weather": 0.8, "light": 0.7, "style": 0.75, "camera": 0.35,
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mutoscope.data.world import Scene
-from mutoscope.data.world.camera import PAN, PIVOT, Track, facing, track, window
+from mutoscope.data.world.camera import LEAD, PAN, PIVOT, Track, facing, track, window
 from mutoscope.data.world.gait import speed
 from mutoscope.data.world.vocabulary import with_words
 
@@ -20,7 +20,20 @@ def path(scene: Scene = WALK, **words: str) -> Track:
 
 def test_a_following_camera_keeps_the_figure_where_it_is():
     away = path().figure - path().camera
-    assert torch.allclose(away, away[:1].expand_as(away), atol=1e-6) and abs(float(away[0])) <= 0.12
+    assert torch.allclose(away, away[:1].expand_as(away), atol=1e-6)
+
+
+@pytest.mark.parametrize("camera", ["following", "still"])
+@pytest.mark.parametrize("action", ["waving", "standing still"])
+def test_a_figure_that_stays_in_its_place_has_room_ahead(action: str, camera: str):
+    for direction, side in (("left", 1), ("right", -1)):
+        at = path(direction=direction, action=action, camera=camera)
+        away = side * float((at.figure - at.camera)[12])
+        assert LEAD - 0.12 <= away <= LEAD + 0.12
+
+
+def test_a_walk_past_a_still_camera_is_in_the_middle_half_way():
+    assert abs(float(path(camera="still").figure[12])) <= 0.12
 
 
 @pytest.mark.parametrize("direction", ["left", "right"])

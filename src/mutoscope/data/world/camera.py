@@ -26,6 +26,7 @@ __all__ = ["PARALLAX", "PIVOT", "Track", "track", "window"]
 PARALLAX = 0.35  # how far the distant strip moves when the near one moves by one
 PAN = 0.28  # picture heights a second
 ZOOM = 0.16  # growth a second
+LEAD = 0.2  # picture heights of room before a subject, as on any film set; it also shows which way it faces
 PIVOT = 0.62  # the height in the picture that a zoom leaves in place
 
 
@@ -51,18 +52,20 @@ def facing(scene: Scene) -> float:
 
 
 def track(scene: Scene, seconds: Float[Tensor, "f"], *, random: np.random.Generator) -> Track:
-    """The paths of figure and camera; in the middle of the clip both are in the middle of the world."""
+    """The paths of figure and camera; in the middle of the clip both are in the middle of the world, but for
+    the lead room of a figure that stays where it is in the picture."""
     middle = float(seconds[-1]) / 2
     pace = facing(scene) * speed(scene.action) * HEIGHTS[scene.subject]
     walk, offset = pace * (seconds - middle), float(random.uniform(-0.12, 0.12))
     still = torch.zeros_like(seconds)
     zoom = 1.0 + ZOOM * seconds if scene.camera == "zooming in" else 1.0 + still
+    led = walk + offset - facing(scene) * LEAD
     if scene.camera == "following" or (scene.camera == "zooming in" and scene.action in TRAVELLING):
-        return Track(walk + offset, walk, zoom)
+        return Track(led, walk, zoom)
     if scene.camera == "panning":
         side = facing(scene) if scene.action in TRAVELLING else (1.0 if random.uniform() < 0.5 else -1.0)
         return Track(walk + offset, side * PAN * (seconds - middle), zoom)
-    return Track(walk + offset, still, zoom)
+    return Track(walk + offset if scene.action in TRAVELLING else led, still, zoom)
 
 
 def window(
