@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import torch
 from einops import rearrange
@@ -41,6 +42,17 @@ class Reader:
     fps: float
     notes: dict[str, str]
     frames: Iterator[UInt8[Tensor, "h w 3"]]
+
+
+class Selection(TypedDict, total=False):
+    """The options of `open_reader`, for those who hand them on."""
+
+    start: int
+    max_frames: int | None
+    stride: int
+    fps: float | None
+    size: tuple[int, int] | None
+    max_pixels: int
 
 
 @dataclass(frozen=True)
@@ -87,24 +99,14 @@ def open_reader(
         yield Reader(rate / stride, source.label.notes, _frames(chosen, source.label, size=size))
 
 
-def read_video(
-    path: str | Path,
-    *,
-    start: int = 0,
-    max_frames: int | None = None,
-    stride: int = 1,
-    fps: float | None = None,
-    size: tuple[int, int] | None = None,
-    max_pixels: int = MAX_PIXELS,
-) -> Video:
-    """Reads a film, an animation, a picture or a folder of pictures; arguments as for `open_reader`.
+def read_video(path: str | Path, **selection: Unpack[Selection]) -> Video:
+    """Reads a film, an animation, a picture or a folder of pictures; options as for `open_reader`.
 
     Raises:
         Refusal: as `open_reader`; also no frames in the range asked for, or more than 4 GiB of frames.
     """
     path = Path(path)
-    options = {"start": start, "max_frames": max_frames, "stride": stride, "fps": fps, "size": size}
-    with open_reader(path, **options, max_pixels=max_pixels) as reader:  # type: ignore[arg-type]
+    with open_reader(path, **selection) as reader:
         frames: list[Tensor] = []
         held = 0
         for frame in reader.frames:
@@ -113,7 +115,7 @@ def read_video(
             if held > MAX_BYTES:
                 raise Refusal(f"{path}: more than 4 GiB of frames; use max_frames=, stride=, fps= or size=")
     if not frames:
-        where = f" from frame {start} on" if start else ""
+        where = f" from frame {start} on" if (start := selection.get("start")) else ""
         raise Refusal(f"{path}: holds no frames{where}")
     return Video(torch.stack(frames), reader.fps, reader.notes)
 
