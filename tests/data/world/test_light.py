@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mutoscope.data.world import FULL, Scene
-from mutoscope.data.world.light import HAZE, mixed, shadow, sky, tinted
+from mutoscope.data.world.light import LIGHTS, mixed, shadow, sky, tinted
 from mutoscope.data.world.vocabulary import with_words
 
 SCENE = Scene("man", "walking", "red", "street", "clear", "day", "flat illustration", "left", "following", 5)
@@ -40,10 +40,10 @@ def test_things_are_darker_at_night(weather: str):
 @pytest.mark.parametrize("depth", [0.0, 0.5, 1.0])
 def test_fog_takes_colours_away_and_more_with_the_distance(light: str, depth: float):
     clear, fog = (with_words(SCENE, light=light, weather=w) for w in ("clear", "fog"))
-    veiled, bare = (away(tinted(GREEN, scene, depth=depth), HAZE[light]) for scene in (fog, clear))
+    veiled, bare = (away(tinted(GREEN, scene, depth=depth), LIGHTS[light].haze) for scene in (fog, clear))
     assert veiled < bare
     if depth:
-        assert veiled < away(tinted(GREEN, fog, depth=depth - 0.5), HAZE[light])
+        assert veiled < away(tinted(GREEN, fog, depth=depth - 0.5), LIGHTS[light].haze)
 
 
 def test_skies_by_the_hour():

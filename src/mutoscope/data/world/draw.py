@@ -143,14 +143,14 @@ def _cast(
             order[k * f : (k + 1) * f] = before + number * f + torch.arange(f)
         groups.append(bodies)
     parts = capsules.Parts.gathered(groups, order=order.tolist())
-    tints = torch.tensor([light.FIGURE_TINTS[scene.light] for scene in scenes]).repeat_interleave(f, 0)
+    tints = torch.tensor([light.LIGHTS[scene.light].figure_tint for scene in scenes]).repeat_interleave(f, 0)
     return replace(parts, colour=parts.colour * tints), _stage(scenes, tracks, f)
 
 
 def _stage(scenes: list[Scene], tracks: Track, f: int) -> capsules.Stage:
     heights = torch.tensor([figure.HEIGHTS[scene.subject] for scene in scenes])[:, None] * tracks.zoom
     sides = torch.tensor([facing(scene) for scene in scenes])
-    lights = torch.tensor([light.FIGURE_LIGHTS[scene.light] for scene in scenes])
+    lights = torch.tensor([light.LIGHTS[scene.light].figure_light for scene in scenes])
     lights[:, 0] *= sides  # the light comes from the picture's left whichever way the figure faces
     return capsules.Stage(
         height=heights.flatten(),
@@ -218,7 +218,7 @@ def _stand(picture: Tensor, figures: Tensor, *, scenes: list[Scene]) -> Tensor:
 
 
 def _fogged(picture: Tensor, scenes: list[Scene]) -> Tensor:
-    hazes = torch.tensor([light.HAZE[scene.light] for scene in scenes], device=picture.device)
+    hazes = torch.tensor([light.LIGHTS[scene.light].haze for scene in scenes], device=picture.device)
     return _where(
         lambda scene: scene.weather == "fog",
         picture,

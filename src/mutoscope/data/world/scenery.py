@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutoscope.data.world.canvas import PERIOD, Canvas, Rgb
-from mutoscope.data.world.light import GROUND, HAZE, LAMP, mixed, tinted
+from mutoscope.data.world.light import GROUND, LAMP, LIGHTS, mixed, tinted
 from mutoscope.data.world.vocabulary import Scene
 
 __all__ = ["far_strip", "near_strip"]
@@ -77,7 +77,7 @@ def _windows(canvas: Canvas, scene: Scene, random: Random, *, x: float, top: flo
     if lit:
         glass = _scaled(LAMP, 0.95 if scene.light == "night" else 0.9)
     if scene.weather == "fog":
-        glass = mixed(glass, HAZE[scene.light], 0.6)
+        glass = mixed(glass, LIGHTS[scene.light].haze, 0.6)
     offsets: tuple[list[float], list[float]] = ([], [])
     for column in range(3):
         for row in range(2):
