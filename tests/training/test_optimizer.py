@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mutoscope.models.precision import fast_dtype
 from mutoscope.training.optimizer import (
     AdamW,
     Muon,
     Optimizer,
     OptimizerSettings,
-    fast_dtype,
     is_hidden_matrix,
     learning_rate_factor,
     orthogonalise,
@@ -77,7 +77,7 @@ def test_the_step_is_the_scaled_orthogonal_matrix_of_the_nesterov_momentum() -> 
         before
         - 0.5
         * math.sqrt(48 / 12)
-        * orthogonalise((0.9 * 0.1 + 0.1) * gradient[None], dtype=fast_dtype(torch.device("cpu")))[0].float()
+        * orthogonalise((0.9 * 0.1 + 0.1) * gradient[None], dtype=fast_dtype("cpu"))[0].float()
     )
     torch.testing.assert_close(parameter.detach(), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(muon.momenta["w"], 0.1 * gradient)
