@@ -96,7 +96,7 @@ def by_block(network: nn.Module) -> nn.Module:
     """A copy whose blocks are compiled, for each shape by itself."""
     network = copy.deepcopy(network)
     if isinstance(network, Transformer):
-        return network.compile_blocks(dynamic=False)
+        return network.compile_blocks()
     network.compile_repeated_blocks(dynamic=False)  # type: ignore[operator]  # diffusers' own way
     return network
 

@@ -134,3 +134,15 @@ def test_the_settings_do_not_tell_whether_it_is_compiled():
     task = task_of()
     assert "compiled" not in task.settings["joint"] and task.settings["transformer"]["heads"] == 2
     assert task.batch == 8  # the mean of 12 images and 4 clips of three frames
+
+
+def test_all_blocks_of_both_networks_are_compiled_for_each_length_by_itself(monkeypatch):
+    compiled: list[tuple[torch.nn.Module, bool | None]] = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module, *, dynamic=None: compiled.append((module, dynamic))
+    )
+    task = task_of(compiled=True)
+    blocks = [*task.transformer.blocks, *task.words.encoder.blocks]
+    assert compiled == [(block, False) for block in blocks] and len(blocks) >= 2
+    task_of()
+    assert len(compiled) == len(blocks)

@@ -1,14 +1,14 @@
 """Batches as a function of the step: nothing to serialise, nothing to lose at resume.
 
 A `Source` answers `batch(step, count)` and gives the same clips for the same numbers, always. The made world
-draws them; a folder of real clips reads them. `ahead` computes the next batches in a thread while the current
-one trains.
+draws them; a folder of real clips reads them. `Ahead` computes the next batches, or whatever a step needs, in
+a thread while the current one trains.
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from mutoscope.data.clips import Clip, read_clip
 from mutoscope.data.world import Scene, Vocabulary, draw
 
 __all__ = ["Ahead", "Batch", "FolderSource", "Source", "WorldSource"]
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -95,22 +97,22 @@ class FolderSource:
         return read_clip(clip, frames=self.frames, size=self.size, fps=self.fps, start=start)
 
 
-class Ahead:
+class Ahead(Generic[Made]):
     """Computes `make(step)` of coming steps in a thread; a step out of turn is computed at once."""
 
-    def __init__(self, make: Callable[[int], Batch], *, depth: int = 2) -> None:
+    def __init__(self, make: Callable[[int], Made], *, depth: int = 2) -> None:
         self.make, self.depth = make, depth
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self.coming: dict[int, Future[Batch]] = {}
+        self.coming: dict[int, Future[Made]] = {}
 
-    def __call__(self, step: int) -> Batch:
+    def __call__(self, step: int) -> Made:
         self.coming = {k: future for k, future in self.coming.items() if k >= step}
         for k in range(step, step + self.depth + 1):
             if k not in self.coming:
                 self.coming[k] = self.pool.submit(self.make, k)
         return self.coming.pop(step).result()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Made]:
         step = 0
         while True:
             yield self(step)

@@ -142,13 +142,13 @@ class Transformer(nn.Module):
         flow = self.head(modulated_norm(x, shift, scale=scale, eps=self.config.eps).to(x.dtype))
         return self.patches.back(flow, size).to(noisy.dtype)
 
-    def compile_blocks(self, *, dynamic: bool | None = None) -> "Transformer":
+    def compile_blocks(self) -> "Transformer":
         """Compile one block for all of them, so that the wait does not grow with the number of layers.
 
-        `dynamic` is that of `torch.compile`: False makes code for each shape by itself.
+        Each shape gets code by itself: sizes are few, and code for one size is the fastest.
         """
         for block in self.blocks:
-            block.compile(dynamic=dynamic)
+            block.compile(dynamic=False)
         return self
 
     def _grid(self, noisy: Tensor, t: Tensor, first_frame: int) -> tuple[int, int, int]:

@@ -101,10 +101,10 @@ class DenoiserTask:
         )
         self.batch = round(mean_clips)
         # Hundreds of captions take as long as a GPU's step: they are told while another step trains.
-        self._coming = Ahead(self._choose)  # pyright: ignore[reportArgumentType]
+        self._coming = Ahead(self._choose)
         if settings.compiled:
-            # Once for all blocks and each length; the whole network would be compiled block by block.
-            for block in (*transformer.blocks, *words.encoder.blocks):
+            transformer.compile_blocks()  # once for each length
+            for block in words.encoder.blocks:
                 block.compile(dynamic=False)
 
     @property
@@ -130,7 +130,7 @@ class DenoiserTask:
 
     def examples(self, step: int) -> Examples:
         """The clips of a step, a function of (seed, step), on the device of the cache."""
-        choice: Choice = self._coming(step)  # pyright: ignore[reportAssignmentType]
+        choice = self._coming(step)
         index = choice.index.to(self.cache.clean.device)
         clean = self.cache.clean[index, :, : choice.length].float()
         weight = 1 + self.joint.figure * self.cache.figure[index, None, : choice.length].float()
