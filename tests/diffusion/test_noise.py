@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mutoscope.diffusion.noise import SEEDS, draw, stream
+from mutoscope.diffusion.noise import SEEDS, draw, endless, stream
 from mutoscope.video import Refusal
 
 SHAPE = (3, 5, 4, 6)
@@ -59,3 +59,11 @@ def test_other_seeds_are_refused(seed):
         draw([seed], SHAPE)
     with pytest.raises(Refusal, match="no seeds"):
         draw([], SHAPE)
+
+
+def test_frames_without_end_are_the_same_whatever_the_batch():
+    together = [frame for frame, _ in zip(endless([7, 2], (2, 3, 4)), range(5), strict=False)]
+    alone = [frame for frame, _ in zip(endless([2], (2, 3, 4)), range(3), strict=False)]
+    assert all(torch.equal(frame[1:], one) for frame, one in zip(together, alone, strict=False))
+    assert len({frame[0, 0, 0, 0].item() for frame in together}) == 5
+    assert together[0].shape == (2, 2, 3, 4)

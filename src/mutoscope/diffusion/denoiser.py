@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mutoscope.diffusion.prediction import Prediction, to_clean
-from mutoscope.diffusion.schedule import STRAIGHT, Schedule, precise
+from mutoscope.diffusion.schedule import STRAIGHT, Level, Schedule, precise, spread
 
 Network = Callable[[Tensor, Tensor, Any], Tensor]
 
@@ -57,18 +57,57 @@ class NetworkDenoiser:
 
 
 @dataclass(frozen=True, eq=False)
+class Preconditioning:
+    """clean = skip * noisy + out * network(into * noisy, about): EDM's (2206.00364, Table 1), for any alpha.
+
+    With data of deviation `std` the network's input and its target have variance 1. All are `b f`.
+    """
+
+    level: Level
+    std: float = 0.5
+
+    @property
+    def total(self) -> Float[Tensor, "b f"]:
+        """The deviation of the noisy film."""
+        return torch.hypot(self.level.alpha * self.std, self.level.sigma)
+
+    @property
+    def skip(self) -> Float[Tensor, "b f"]:
+        return self.level.alpha * (self.std / self.total) ** 2
+
+    @property
+    def out(self) -> Float[Tensor, "b f"]:
+        return self.std * self.level.sigma / self.total
+
+    @property
+    def into(self) -> Float[Tensor, "b f"]:
+        return 1 / self.total
+
+    @property
+    def about(self) -> Float[Tensor, "b f"]:
+        """What the network is told instead of the time: ln(sigma / alpha) / 4."""
+        return (self.level.sigma.log() - self.level.alpha.log()) / 4
+
+    def target(self, clean: Tensor, noisy: Tensor) -> Float[Tensor, "b c f h w"]:
+        """What a perfect network would say; its squared error has the weight 1 of `Weighting("edm")`."""
+        return (clean - spread(self.skip, noisy) * noisy) / spread(self.out, noisy)
+
+
+@dataclass(frozen=True, eq=False)
 class GaussianDenoiser:
     """The exact denoiser of films that are Gaussian over frames, the same at every pixel and channel.
 
-        clean = mean + K A (A K A + S^2)^-1 (noisy - A mean),    A = diag(alpha), S = diag(sigma)
+        clean = mean + K A (A K A + S N S)^-1 (noisy - A mean),    A = diag(alpha), S = diag(sigma)
 
-    mean: "f", covariance K: "f f" (may be singular; 0 is a point mass). With it samplers and guidance can be
+    mean: "f", covariance K: "f f" (may be singular; 0 is a point mass). noise: N "f f", the noise's
+    covariance over frames, as from `Prior.covariance`; white if None. With it samplers and guidance can be
     judged with no network error in the way. The condition is ignored.
     """
 
     mean: Float[Tensor, " f"]
     covariance: Float[Tensor, "f f"]
     schedule: Schedule = STRAIGHT
+    noise: Float[Tensor, "f f"] | None = None
 
     def __call__(
         self, noisy: Float[Tensor, "b c f h w"], t: Float[Tensor, "b f"], condition: Any
@@ -81,5 +120,8 @@ class GaussianDenoiser:
     def _gain(self, t: Tensor) -> Tensor:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         cross = self.covariance.to(t) * rearrange(alpha, "b f -> b 1 f")
-        total = rearrange(alpha, "b f -> b f 1") * cross + torch.diag_embed(sigma**2)
+        noise = torch.diag_embed(sigma**2)
+        if self.noise is not None:
+            noise = rearrange(sigma, "b f -> b f 1") * self.noise.to(t) * rearrange(sigma, "b f -> b 1 f")
+        total = rearrange(alpha, "b f -> b f 1") * cross + noise
         return cross @ torch.linalg.pinv(total, hermitian=True)

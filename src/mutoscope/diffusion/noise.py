@@ -3,11 +3,12 @@
 The noise of a sample is a function of its seed alone: it is drawn by a generator of its own, on the host and
 in float32, whatever the batch, the device or the dtype of the networks, and moved afterwards. So sample 7 of
 a hundred is the same film as that seed alone. Further noise for the same sample comes from derived seeds:
-`stream(seed, purpose)`.
+`stream(seed, purpose)`; so do the frames of a film without end.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 import torch
 from jaxtyping import Float
@@ -32,11 +33,21 @@ def draw(
     """
     if not seeds:
         raise Refusal("no seeds: give one for every sample")
-    return torch.stack([_one(seed, shape) for seed in seeds]).to(device, dtype)
+    return torch.stack([_one(seed, shape) for seed in seeds]).to(device, dtype, non_blocking=True)
 
 
 def _one(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(_checked(seed)), dtype=torch.float32)
+
+
+def endless(seeds: Sequence[int], shape: tuple[int, int, int]) -> Iterator[Float[Tensor, "b c h w"]]:
+    """Standard normal frames, one after another: frame n of a seed is the same however many are taken.
+
+    `shape` is (c, h, w). Not the frames of `draw`, whose film is drawn as a whole.
+    """
+    c, h, w = shape
+    for number in count():
+        yield draw([stream(seed, f"frame {number}") for seed in seeds], (c, 1, h, w))[:, :, 0]
 
 
 def stream(seed: int, purpose: str) -> int:

@@ -1,0 +1,197 @@
+"""Noise that knows its neighbours: how the noise of one frame is related to that of the others.
+
+A prior is a covariance over frames, with ones on its diagonal, and a filter that gives it to white noise:
+
+    noise_n = state_n-1 * how much is shared + white_n * how much is new
+
+The filter is causal, so a film's frames are the same whether they are taken all at once, in chunks or without
+end; it does the same to every sample, pixel and channel, so no sample's noise depends on its batch. Training
+targets (`mix`), starting noise (`draw`) and every later draw of a sampler (`Fresh`) go through it, and a
+model must be sampled with the covariance that it was trained with.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import NormalDist
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mutoscope.diffusion import noise
+from mutoscope.diffusion.schedule import precise
+from mutoscope.video import Refusal
+
+Film = Float[Tensor, "b c f h w"]
+Frame = Float[Tensor, "b c h w"]
+
+
+class Prior(ABC):
+    """Gaussian noise that is white over pixels, channels and samples, but not over frames."""
+
+    @abstractmethod
+    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
+        """Of any pixel's noise over the frames, float64."""
+
+    @abstractmethod
+    def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
+        """Gives white frames this covariance, one at a time; keeps no more of the past than it needs."""
+
+    def mix(self, white: Film) -> Film:
+        """Gives a white film this covariance, in float32 or better, on its device."""
+        return torch.stack(list(self.walk(precise(white).unbind(2))), dim=2)
+
+    def draw(
+        self,
+        seeds: Sequence[int],
+        shape: tuple[int, int, int, int],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Film:
+        """`noise.draw` with this covariance; mixed on the host too, so no device changes the film."""
+        return self.mix(noise.draw(seeds, shape)).to(device, dtype, non_blocking=True)
+
+    def endless(self, seeds: Sequence[int], shape: tuple[int, int, int]) -> Iterator[Frame]:
+        """`noise.endless` with this covariance: frame after frame, for films of no set length."""
+        return self.walk(noise.endless(seeds, shape))
+
+
+@dataclass(frozen=True)
+class Independent(Prior):
+    """Every frame has noise of its own."""
+
+    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
+        return torch.eye(frames, dtype=torch.float64)
+
+    def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
+        yield from white
+
+
+@dataclass(frozen=True)
+class _Shared(Prior):
+    """a: how much is shared, from 0 (nothing: bit for bit the white noise) to math.inf (all frames alike)."""
+
+    a: float
+
+    def __post_init__(self):
+        if not self.a >= 0:
+            raise Refusal(
+                f"noise prior with a = {self.a}: it must be at least 0, which is independent frames"
+            )
+
+
+@dataclass(frozen=True)
+class Mixed(_Shared):
+    """One noise for the whole film and one for each frame (PYoCo, Ge et al. 2023, 2305.10474).
+
+    Any two frames correlate by a^2 / (1 + a^2). The paper's a is 1.
+    """
+
+    a: float = 1.0
+
+    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
+        r = self._correlation
+        return torch.full((frames, frames), r, dtype=torch.float64).fill_diagonal_(1.0)
+
+    def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
+        """Each frame given those before, which matter by their mean alone."""
+        mean, r = 0.0, self._correlation
+        for number, own in enumerate(white):
+            pull = number * r / (1 + (number - 1) * r) if number else 0.0
+            frame = pull * mean + math.sqrt(max(1 - pull * r, 0)) * own
+            # A mean that moves by what is new stays, bit for bit, where all frames are alike.
+            mean = mean + (frame - mean) / (number + 1)
+            yield frame
+
+    @property
+    def _correlation(self) -> float:
+        return 1 - 1 / (1 + self.a * self.a)
+
+
+@dataclass(frozen=True)
+class Progressive(_Shared):
+    """Each frame's noise goes on from the last one's (PYoCo, 2305.10474).
+
+    Frames d apart correlate by r^d, r = a / sqrt(1 + a^2). The paper's a is 2.
+    """
+
+    a: float = 2.0
+
+    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
+        place = torch.arange(frames, dtype=torch.float64)
+        return self._correlation ** (place[:, None] - place).abs()
+
+    def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
+        last = None
+        for own in white:
+            last = own if last is None else self._correlation * last + own / math.hypot(1, self.a)
+            yield last
+
+    @property
+    def _correlation(self) -> float:
+        return 1.0 if math.isinf(self.a) else self.a / math.hypot(1, self.a)
+
+
+@dataclass(frozen=True)
+class Reuse(Prior):
+    """The first window's noise again and again, for films longer than a model knows (FreeNoise, 2310.15169).
+
+    Every later `stride` frames are those a `window` before, in another order, so every aligned window holds
+    the same noises. The order is drawn from the white noise that is not used otherwise: it is a function of
+    the seed too. Over seeds, the covariance is 1 / stride between frames whose groups share noises. Raises
+    Refusal unless window is a multiple of stride.
+    """
+
+    window: int = 16
+    stride: int = 4
+
+    def __post_init__(self):
+        if not 1 <= self.stride <= self.window or self.window % self.stride:
+            raise Refusal(
+                f"noise window {self.window}, stride {self.stride}: the window must be 1, 2, ... whole strides"
+            )
+
+    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
+        group = torch.arange(frames) // self.stride
+        apart = group[:, None] - group
+        shared = (apart % (self.window // self.stride) == 0) & (apart != 0)
+        return shared.double() / self.stride + torch.eye(frames, dtype=torch.float64)
+
+    def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
+        past, bags = deque(maxlen=self.window), []
+        for number, frame in enumerate(white):
+            if number >= self.window:
+                if number % self.stride == 0:
+                    bags = [list(bag) for bag in torch.stack(list(islice(past, self.stride)), dim=1)]
+                keys = frame[:, 0, 0, 0].tolist()
+                frame = torch.stack([_taken(bag, key) for bag, key in zip(bags, keys, strict=True)])
+            past.append(frame)
+            yield frame
+
+
+def _taken(bag: list[Tensor], key: float) -> Tensor:
+    """One of the bag, each equally likely for a standard normal key."""
+    return bag.pop(min(int(NormalDist().cdf(key) * len(bag)), len(bag) - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Fresh:
+    """The noise that a sampler asks for on its way: standard, with the prior's covariance.
+
+    A function of (seed, step, purpose) for every sample, whatever else was drawn. shape: (c, f, h, w).
+    """
+
+    seeds: Sequence[int]
+    shape: tuple[int, int, int, int]
+    prior: Prior = Independent()
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, step: int, purpose: str) -> Film:
+        seeds = [noise.stream(seed, f"{purpose} {step}") for seed in self.seeds]
+        return self.prior.draw(seeds, self.shape, device=self.device, dtype=self.dtype)
