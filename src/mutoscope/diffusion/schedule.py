@@ -62,6 +62,16 @@ class Schedule(ABC):
         """2 ln(alpha / sigma): +inf where nothing is noise, -inf where nothing is clean."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
+    def time(self, log_snr: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """When the log-SNR is this: 0 or 1 where it never is. Float64, by bisection."""
+        early = torch.zeros_like(log_snr, dtype=torch.float64)
+        late = torch.ones_like(early)
+        for _ in range(54):  # the bits of a float64
+            middle = (early + late) / 2
+            cleaner = self.log_snr(middle) > log_snr
+            early, late = torch.where(cleaner, middle, early), torch.where(cleaner, late, middle)
+        return torch.where(late == 1, late, early)
+
     def level(self, t: Float[Tensor, "b f"]) -> Level:
         """alpha and sigma of every frame."""
         return Level(alpha=self.alpha(t), sigma=self.sigma(t))
@@ -106,6 +116,66 @@ class Cosine(Schedule):
         # alpha is sin(1 - t) rather than cos(t): cos(pi/2) is 6e-17 in floating point and sin(0) is 0.
         edge = math.atan(math.exp(-self.limit / 2))
         return torch.sin(edge + t * (math.pi / 2 - 2 * edge))
+
+
+class VariancePreserving(Schedule):
+    """alpha^2 + sigma^2 = 1, both made from the signal-to-noise ratio alpha^2 / sigma^2 in [0, inf]."""
+
+    @abstractmethod
+    def snr(self, t: Float[Tensor, "..."]) -> Float[Tensor, "..."]: ...
+
+    def alpha(self, t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return (1 + 1 / self.snr(t)).rsqrt()
+
+    def sigma(self, t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return (1 + self.snr(t)).rsqrt()
+
+
+@dataclass(frozen=True)
+class Sigmoid(VariancePreserving):
+    """alpha^2 is a sigmoid between start and end, over tau, stretched to run from 1 to 0 (2212.11972)."""
+
+    start: float = -3.0
+    end: float = 3.0
+    tau: float = 1.0
+
+    def snr(self, t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        # sigmoid(x) - sigmoid(y) = sinh((x - y) / 2) / (2 cosh(x / 2) cosh(y / 2)): the ends come out exact.
+        start, end = self.start / self.tau / 2, self.end / self.tau / 2
+        clean, noise = torch.sinh((end - start) * (1 - t)), torch.sinh((end - start) * t)
+        return clean * math.cosh(start) / (noise * math.cosh(end))
+
+
+@dataclass(frozen=True)
+class SnrShifted(VariancePreserving):
+    """Any schedule with its log-SNR moved by `by`: 2 ln(64 / side) for larger pictures (2301.11093)."""
+
+    schedule: Schedule
+    by: float
+
+    def snr(self, t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return (self.schedule.alpha(t) / self.schedule.sigma(t)) ** 2 * math.exp(self.by)
+
+
+@dataclass(frozen=True)
+class Edm(Schedule):
+    """Variance exploding: alpha 1, sigma^(1/rho) straight from sigma_min to sigma_max (2206.00364, eq. 5).
+    Time 0 is clean up to sigma_min, exactly if that is 0."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self):
+        if not 0 <= self.sigma_min < self.sigma_max:
+            raise Refusal(f"sigma from {self.sigma_min} to {self.sigma_max}: it must rise, from 0 or above")
+
+    def alpha(self, t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return (low * (1 - t) + high * t) ** self.rho
 
 
 def shift(t: Float[Tensor, "..."], a: float) -> Float[Tensor, "..."]:
