@@ -97,14 +97,21 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "b c *rest"]) -> Float[Tensor, "b c *rest"]:
         # Channels last: there they lie side by side in channels_last_3d, where a norm along the strides
         # of a contiguous tensor costs as much as a convolution. Autocast would copy all of x to float32
-        # first, which doubles the time on a CPU: hence it is off here, and so is F.rms_norm.
+        # first, which doubles the time on a CPU: hence it is off here, and so is F.rms_norm. The factors are
+        # multiplied out first, since two products of unlike shapes are slower than one of like ones.
         with torch.autocast(x.device.type, enabled=False):
             y = x.movedim(1, -1)
             dtype = torch.promote_types(x.dtype, torch.float32)
             length = torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=dtype)
-            scale = x.shape[1] ** 0.5 / length.clamp_min(1e-12)
-            y = y * scale.to(x.dtype) * self.gain.to(x.dtype)
+            scale = (x.shape[1] ** 0.5 / length.clamp_min(1e-12)).to(x.dtype)
+            factors = scale @ self.gain.to(x.dtype)[None]
+            y = y * factors if torch.is_grad_enabled() else factors.mul_(y)
         return y.movedim(-1, 1)
+
+
+def activated(x: Float[Tensor, "b c f h w"], norm: RMSNorm) -> Float[Tensor, "b c f h w"]:
+    """silu(norm(x)), in the memory of the norm's result where no gradient will ask for that."""
+    return F.silu(norm(x), inplace=not torch.is_grad_enabled())
 
 
 class ResidualBlock(nn.Module):
@@ -122,9 +129,9 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c f h w"], memory: Memory | None = None
     ) -> Float[Tensor, "b d f h w"]:
-        y = self.conv1(F.silu(self.norm1(x)), memory)
-        y = self.conv2(self.dropout(F.silu(self.norm2(y))), memory)
-        return y + (x if self.skip is None else self.skip(x))
+        y = self.conv1(activated(x, self.norm1), memory)
+        y = self.conv2(self.dropout(activated(y, self.norm2)), memory)
+        return y.add_(x if self.skip is None else self.skip(x))
 
 
 class FrameAttention(nn.Module):

@@ -12,10 +12,16 @@ from itertools import pairwise
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mutoscope.models.causal import CausalConv, FrameAttention, Memory, ResidualBlock, RMSNorm
+from mutoscope.models.causal import (
+    CausalConv,
+    FrameAttention,
+    Memory,
+    ResidualBlock,
+    RMSNorm,
+    activated,
+)
 from mutoscope.models.resampling import AverageDown, CopyUp, Downsample, Upsample
 
 
@@ -131,7 +137,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         x = self.first(x, memory)
         x = _run([*self.down, self.middle], x, memory=memory, checkpointing=self.checkpointing)
-        return self.last(F.silu(self.norm(x)), memory)
+        return self.last(activated(x, self.norm), memory)
 
 
 class Decoder(nn.Module):
@@ -151,7 +157,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor, memory: Memory | None = None) -> Tensor:
         x = self.first(z, memory)
         x = _run([self.middle, *self.up], x, memory=memory, checkpointing=self.checkpointing)
-        return self.last(F.silu(self.norm(x)), memory)
+        return self.last(activated(x, self.norm), memory)
 
 
 def _down_stages(config: AutoencoderConfig, widths: list[int]) -> list[nn.Module]:
