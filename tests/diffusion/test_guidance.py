@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser
-from mutoscope.diffusion.guidance import ClassifierFree
-from mutoscope.diffusion.plan import Plan
+from mutoscope.diffusion.guidance import ClassifierFree, Projected, ZeroStar, band_of
+from mutoscope.diffusion.plan import Plan, full_sequence
 from mutoscope.diffusion.sampler import Heun, sample
-from mutoscope.diffusion.schedule import RectifiedFlow
+from mutoscope.diffusion.schedule import Cosine, RectifiedFlow
 from mutoscope.video import Refusal
 
 T = torch.tensor([[0.1, 0.5, 0.9], [0.3, 0.7, 0.2]], dtype=torch.float64)
@@ -130,3 +130,117 @@ def test_a_band_keeps_more_of_the_spread():
     expected = inside ** ((scale - 1) / 2)
     assert ratio(scale, (lo, hi), (1000.0, 1e-4)) == pytest.approx(expected, rel=0.02)
     assert expected > 1.5 * 2 ** (1 - scale)
+
+
+def dots(one, other):
+    return (one * other).flatten(1).sum(dim=1)[:, None, None, None, None]
+
+
+def test_vdm_s_one_plus_w_is_a_scale_of_one_more(noisy):
+    """(1 + w) eps(c) - w eps() in VDM's convention, said of the clean film, which is affine in the noise."""
+    positive, negative = says(noisy, "rain"), says(noisy, "")
+    torch.testing.assert_close(guided(noisy, 3.0), 3 * positive - 2 * negative, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("made", [Projected, ZeroStar])
+def test_variants_are_one_call_at_scale_one(made, noisy):
+    inner = Tell()
+    assert torch.equal(made(inner, 1.0, negative="")(noisy, T, "rain"), says(noisy, "rain"))
+    assert inner.asked == ["rain"]
+
+
+@pytest.mark.parametrize("made", [Projected, ZeroStar])
+def test_variants_keep_the_scale_per_frame(made, noisy):
+    out = made(Tell(), [1.0, 4.0, 4.0], negative="")(noisy, T, "rain")
+    torch.testing.assert_close(out[:, :, 0], says(noisy, "rain")[:, :, 0], atol=1e-12, rtol=0)
+    torch.testing.assert_close(out[:, :, 1:], made(Tell(), 4.0, negative="")(noisy, T, "rain")[:, :, 1:])
+
+
+def projected(noisy, **settings):
+    return Projected(Tell(), 5.0, negative="", **settings)(noisy, T[: len(noisy)], "rain")
+
+
+def test_projected_with_everything_let_through_is_plain(noisy):
+    torch.testing.assert_close(projected(noisy, parallel=1.0), guided(noisy, 5.0), atol=1e-12, rtol=0)
+
+
+def test_projected_moves_at_right_angles_to_the_positive(noisy):
+    positive, plain = says(noisy, "rain"), guided(noisy, 5.0)
+    moved = projected(noisy) - positive
+    assert dots(moved, positive).abs().max() < 1e-10 and dots(plain - positive, positive).abs().min() > 1
+    # What is missing from the plain change is a multiple of the positive guess, one a sample.
+    lost = plain - positive - moved
+    torch.testing.assert_close(lost, dots(lost, positive) / dots(positive, positive) * positive)
+    half = projected(noisy, parallel=0.5) - positive
+    torch.testing.assert_close(half, moved + lost / 2, atol=1e-12, rtol=0)
+
+
+def test_projected_shortens_what_is_too_long(noisy):
+    positive, change = says(noisy, "rain"), says(noisy, "rain") - says(noisy, "")
+    norms = dots(change, change).sqrt()
+    short = projected(noisy, parallel=1.0, longest=0.5) - positive
+    torch.testing.assert_close(dots(short, short).sqrt(), torch.full_like(norms, 4 * 0.5), atol=1e-12, rtol=0)
+    limit = norms.min().item() * 1.0001  # between the two samples: one is shortened and one is not
+    kept = (projected(noisy, parallel=1.0, longest=limit) - positive) / 4
+    shorter = norms <= limit
+    assert shorter.any() and not shorter.all()
+    torch.testing.assert_close(kept, torch.where(shorter, change, change * limit / norms))
+
+
+def flow(clean, noisy):
+    """The velocity of RectifiedFlow, (noisy - clean) / t."""
+    return (noisy - clean) / T[:, None, :, None, None]
+
+
+def test_zero_star_is_the_paper_s_equation(noisy):
+    """v = s v() + w (v(c) - s v()), s = <v(c), v()> / |v()|^2 by sample (2503.18886, Algorithm 1)."""
+    yes, no = flow(says(noisy, "rain"), noisy), flow(says(noisy, ""), noisy)
+    best = dots(yes, no) / dots(no, no)
+    expected = best * no + 4 * (yes - best * no)
+    out = ZeroStar(Tell(), 4.0, negative="")(noisy, T, "rain")
+    torch.testing.assert_close(flow(out, noisy), expected, atol=1e-11, rtol=0)
+    # s is the number that brings them closest: the rest is at right angles to the negative's flow.
+    assert dots(yes - best * no, no).abs().max() < 1e-10 and (best - 1).abs().min() > 0.01
+
+
+def test_zero_star_is_plain_where_the_flows_agree_in_length(noisy):
+    """A negative that is the positive: s is 1 and no scale changes anything."""
+    inner = Tell()
+    out = ZeroStar(inner, 7.0, negative="rain")(noisy, T, "rain")
+    torch.testing.assert_close(out, says(noisy, "rain"), atol=1e-12, rtol=0)
+
+
+def test_zero_star_rests_at_pure_noise(noisy):
+    t = torch.ones_like(T)
+    inner = Tell()
+    assert torch.equal(ZeroStar(inner, 4.0, negative="")(noisy, t, "rain"), noisy) and inner.asked == []
+    t[:, 1] = 0.6  # one frame of three has begun: it is guided, the others wait
+    out = ZeroStar(inner, 4.0, negative="")(noisy, t, "rain")
+    assert torch.equal(out[:, :, [0, 2]], noisy[:, :, [0, 2]]) and inner.asked == ["rain", ""]
+    never = ZeroStar(inner, 4.0, negative="", rest_from=math.inf)(noisy, t, "rain")
+    assert torch.equal(out[:, :, 1], never[:, :, 1]) and not torch.equal(out, never)
+
+
+def test_a_first_step_of_zero_star_changes_nothing(noisy):
+    plan = full_sequence(4, 3)
+    walked = [*sample(ZeroStar(Tell(), 4.0, negative=""), noisy, plan=plan, condition="rain")]
+    torch.testing.assert_close(walked[0].noisy, noisy, atol=1e-12, rtol=0)
+    assert (walked[1].noisy - noisy).abs().max() > 0.1
+
+
+def test_known_frames_do_not_count_in_zero_star(noisy):
+    t = T.clone()
+    t[:, 0] = 0
+    out = ZeroStar(Tell(), 4.0, negative="")(noisy, t, "rain")
+    assert out.isfinite().all()
+    without = ZeroStar(Tell(), 4.0, negative="")(noisy[:, :, 1:], t[:, 1:], "rain")
+    torch.testing.assert_close(out[:, :, 1:], without, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("schedule", [RectifiedFlow(), Cosine(), Cosine(limit=20.0)])
+def test_a_band_of_noise_levels(schedule):
+    lo, hi = band_of(schedule, lo=0.28, hi=1.61)
+    ratios = (schedule.sigma(torch.tensor([lo, hi])) / schedule.alpha(torch.tensor([lo, hi]))).tolist()
+    assert ratios == pytest.approx([0.28, 1.61], rel=1e-5)
+    assert band_of(RectifiedFlow(), lo=1.0, hi=3.0) == pytest.approx((0.5, 0.75), abs=1e-12)
+    assert band_of(RectifiedFlow(), lo=0.0, hi=math.inf) == pytest.approx((0.0, 1.0), abs=1e-12)
