@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-import absent  # noqa: F401
 import numpy as np
 import torch
 from torch import Tensor

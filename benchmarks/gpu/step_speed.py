@@ -26,7 +26,6 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import absent  # noqa: F401
 import torch
 from drawers import Drawers, DrawnSource, World
 from torch.utils.flop_counter import FlopCounterMode
@@ -96,9 +95,7 @@ class Row:
         )
 
 
-HEAD = (
-    f"{'step':<38} {'ms':>9} {'samples/s':>11} {'TFLOP':>9} {'TFLOP/s':>9} {'% peak':>6} {'warm-up s':>8}"
-)
+HEAD = f"{'step':<38} {'ms':>9} {'samples/s':>11} {'TFLOP':>9} {'TFLOP/s':>9} {'% peak':>6} {'warm-up s':>8}"
 
 
 def transformer(width: int, layers: int, setup: Setup) -> Transformer:

@@ -19,7 +19,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import absent  # noqa: F401
 import torch
 from drawers import Drawers, DrawnSource, Pool, World
 from ledger import Ledger, Rest, rest, stage_name

@@ -5,7 +5,6 @@ import sys
 from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
-from importlib.util import module_from_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,8 +23,8 @@ from mutoscope.recipes import RECIPES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "gpu"))  # as Python does for a script there
 
-absent, drawers, ledger, parcel, step_speed, train_shipped = map(
-    import_module, ("absent", "drawers", "ledger", "parcel", "step_speed", "train_shipped")
+drawers, ledger, parcel, step_speed, train_shipped = map(
+    import_module, ("drawers", "ledger", "parcel", "step_speed", "train_shipped")
 )
 
 WORLD = drawers.World("full", 3, (32, 32), 12.0)
@@ -92,16 +91,6 @@ def test_the_command_says_what_came_out_or_why_nothing_did(folder, tmp_path, cap
 def test_limits_are_those_of_the_machine():
     assert parcel.PIECE <= 16 * 2**20 and parcel.WHOLE <= 64 * 2**20
     assert -(-parcel.WHOLE // parcel.PIECE) + 1 <= 8  # files, the label among them
-
-
-def test_a_hollow_av_answers_every_import():
-    finder = absent._Finder()
-    assert finder.find_spec("numpy", None) is None
-    module = module_from_spec(finder.find_spec("av.container", None))
-    assert issubclass(module.FFmpegError, OSError) and module.FFmpegError is module.FFmpegError
-    assert module.InputContainer | module.Anything is not None
-    with pytest.raises(AttributeError):
-        _ = module.__wrapped__
 
 
 # Drawers -

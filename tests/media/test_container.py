@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from mutoscope.media import container as container_module
 from mutoscope.media import open_reader, read_video, write_video
-from mutoscope.media.container import demuxer, open_film
+from mutoscope.media.container import open_film
 from mutoscope.video import Refusal, Video
 
 
@@ -43,11 +43,6 @@ def turned(path: Path, matrix: tuple[int, ...]) -> Path:
     content[at : at + 36] = struct.pack(">9i", *matrix)
     path.write_bytes(bytes(content))
     return path
-
-
-def test_first_bytes_decide() -> None:
-    assert demuxer(b"\0\0\0\x20ftypisom") == "mov" and demuxer(b"\x1a\x45\xdf\xa3") == "matroska"
-    assert demuxer(b"RIFF\0\0\0\0AVI ") == "avi" and demuxer(b"ffconcat version") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"just words, no film at all", b"\0\0\0\x20ftypisom" + b"\0" * 40])

@@ -8,6 +8,7 @@ from PIL import Image
 
 from mutoscope.media import open_reader, read_notes, read_video, write_video
 from mutoscope.media import reader as reading
+from mutoscope.media.reader import demuxer
 from mutoscope.video import Refusal, Video
 
 COUNT = 10
@@ -151,6 +152,11 @@ def test_a_broken_frame_of_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"000001\.png"):
         read_video(tmp_path / "frames")
     assert len(read_video(tmp_path / "frames", max_frames=1)) == 1
+
+
+def test_first_bytes_decide() -> None:
+    assert demuxer(b"\0\0\0\x20ftypisom") == "mov" and demuxer(b"\x1a\x45\xdf\xa3") == "matroska"
+    assert demuxer(b"RIFF\0\0\0\0AVI ") == "avi" and demuxer(b"ffconcat version") is None
 
 
 def test_the_content_decides_whatever_the_name_says(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """A file appears whole or not at all, holds the frames it was given, and takes no others."""
 
 import errno
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from av.error import FFmpegError
 
-from mutoscope.media import open_writer, read_notes, read_video, write_video
+import mutoscope
+from mutoscope.media import mp4, open_writer, read_notes, read_video, write_video
 from mutoscope.media.mp4 import Mp4Sink
 from mutoscope.video import Refusal, Video
 
@@ -173,6 +177,29 @@ def test_a_full_disk_is_one_line(tmp_path: Path, drawn, monkeypatch: pytest.Monk
     with pytest.raises(Refusal, match=r"a\.mp4: could not be written \(No space left on device\)"):
         write_video(drawn(), tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stops_the_encoder_is_one_line(tmp_path: Path, drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(picture: torch.Tensor) -> torch.Tensor:
+        raise FFmpegError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(mp4, "_even", torn)
+    with pytest.raises(Refusal, match=r"a\.mp4: could not be written \(Input/output error\)"):
+        write_video(drawn(), tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_need_no_ffmpeg(tmp_path: Path, drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh import of the room where PyAV is missing: only films ask for it."""
+    monkeypatch.setattr(mutoscope, "media", mutoscope.media)  # put back after the test, as all below
+    for name in [name for name in sys.modules if name.startswith(("av.", "mutoscope.media"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "av", None)
+    media = importlib.import_module("mutoscope.media")
+    for name in ("a.webp", "a.gif", "a.png", "frames"):
+        assert media.read_notes(media.write_video(drawn(prompt="rain"), tmp_path / name))["prompt"] == "rain"
+    with pytest.raises(ImportError, match="av"):
+        media.write_video(drawn(), tmp_path / "a.mp4")
 
 
 def test_a_video_saves_itself(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Films out of container files (MP4, MOV, MKV, WebM, AVI, MPEG) through PyAV.
 
 A file may come from anyone. ffmpeg guesses formats by content, and some "formats" are lists of other files
-and addresses; so the first bytes decide here which one demuxer may look at it, and it only ever gets an open
-file, never a name. The size is checked before the decoder is opened and enforced inside it. Whatever ffmpeg
-dislikes becomes a Refusal.
+and addresses; so the reader decides by the first bytes which one demuxer may look at it, and it only ever
+gets an open file, never a name. The size is checked before the decoder is opened and enforced inside it.
+Whatever ffmpeg dislikes becomes a Refusal.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from mutoscope.media.notes import KEY, Label, unpack
 from mutoscope.media.timing import Moment
 from mutoscope.video import Refusal
 
-__all__ = ["Film", "demuxer", "open_film"]
+__all__ = ["Film", "open_film"]
 
-_MOV_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 _FALLBACK_FPS = 25.0
 _HIGH_DEFINITION = 720
 # Numbers of the matrix coefficients in ITU-T H.273; 2 is "unspecified".
@@ -52,22 +51,9 @@ class Film:
     moments: Iterator[Moment]
 
 
-def demuxer(head: bytes) -> str | None:
-    """The one ffmpeg demuxer for a file that begins with these bytes (16 are enough), or None."""
-    if head[4:8] in _MOV_ATOMS:
-        return "mov"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return "matroska"
-    if head[:4] == b"\x00\x00\x01\xba":
-        return "mpeg"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "avi"
-    return None
-
-
 @contextmanager
 def open_film(path: Path, *, kind: str, max_pixels: int) -> Iterator[Film]:
-    """Opens a container for the length of the block; `kind` is what `demuxer` said.
+    """Opens a container for the length of the block; `kind` is what `reader.demuxer` said.
 
     Raises:
         Refusal: a file that ffmpeg cannot read, one without pictures, or pictures of more than `max_pixels`.

@@ -11,11 +11,14 @@ the default vector code of its rate control (mbtree) gave different files in dif
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import torch
+from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from jaxtyping import UInt8
 from torch import Tensor
@@ -35,6 +38,15 @@ _BT709 = 1  # the same number for primaries, transfer and matrix (ITU-T H.273)
 _X264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "cpu-independent=1"}
 
 
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """ffmpeg's errors as Python's own, so that whoever writes other formats need not know ffmpeg."""
+    try:
+        yield
+    except FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error
+
+
 class Mp4Sink:
     """Takes frames one chunk after another and writes one MP4 file.
 
@@ -43,8 +55,12 @@ class Mp4Sink:
         fps: frames per second.
         size: width and height of the frames that will come.
         label: what the file says about itself.
+
+    Raises:
+        OSError: whatever stops the encoder or the disk, from any method but `abandon`.
     """
 
+    @_as_os_error()
     def __init__(self, path: Path, *, fps: float, size: tuple[int, int], label: Label) -> None:
         rate = Fraction(fps).limit_denominator(100_000)
         # faststart: the index stands before the pictures, so a browser plays while it loads.
@@ -61,6 +77,7 @@ class Mp4Sink:
         context.color_range = ColorRange.MPEG
         self._next = 0
 
+    @_as_os_error()
     def add(self, frames: UInt8[Tensor, "f h w 3"]) -> None:
         """Encodes the frames; what the encoder has finished goes to disk at once."""
         for picture in frames:
@@ -76,6 +93,7 @@ class Mp4Sink:
             self._next += 1
             self._container.mux(self._stream.encode(frame))
 
+    @_as_os_error()
     def finish(self) -> None:
         """Writes what the encoder still holds, and the index."""
         self._container.mux(self._stream.encode())

@@ -21,7 +21,6 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from mutoscope.media import animation
-from mutoscope.media.container import demuxer, open_film
 from mutoscope.media.notes import Label
 from mutoscope.media.stills import label_of, open_picture, picture_tensor
 from mutoscope.media.timing import Moment, at_rate
@@ -32,6 +31,7 @@ __all__ = ["MAX_PIXELS", "PICTURES", "Reader", "open_reader", "read_notes", "rea
 MAX_PIXELS = 4096 * 2304  # one frame of 4K film
 MAX_BYTES = 4 * 2**30  # frames that read_video keeps in memory
 _OVERHEAD = 1024  # of each frame, so that a file cannot ask for a billion pictures of one pixel
+_MOV_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
@@ -143,6 +143,9 @@ def _open_source(path: Path, closing: ExitStack, *, max_pixels: int) -> _Source:
         return _folder(path, closing, max_pixels=max_pixels)
     head = _head(path)
     if kind := demuxer(head):
+        # Here, because PyAV is 36 MB of ffmpeg: training on drawn clips and pictures do without it.
+        from mutoscope.media.container import open_film
+
         film = closing.enter_context(open_film(path, kind=kind, max_pixels=max_pixels))
         return _Source(film.fps, film.label, film.moments, even=True)
     image = closing.enter_context(open_picture(path, max_pixels=max_pixels))
@@ -191,6 +194,19 @@ def _cropped(picture: Tensor, label: Label) -> Tensor:
     width, height = label.size
     padded = (height + height % 2, width + width % 2)
     return picture[:height, :width] if picture.shape[:2] == padded else picture
+
+
+def demuxer(head: bytes) -> str | None:
+    """The one ffmpeg demuxer for a file that begins with these bytes (16 are enough), or None."""
+    if head[4:8] in _MOV_ATOMS:
+        return "mov"
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return "matroska"
+    if head[:4] == b"\x00\x00\x01\xba":
+        return "mpeg"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    return None
 
 
 def _head(path: Path) -> bytes:

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from av.error import FFmpegError
 from jaxtyping import UInt8
 from torch import Tensor
 
 from mutoscope.media.animation import AnimationSink
 from mutoscope.media.destination import appearing, check_writable
-from mutoscope.media.mp4 import Mp4Sink
 from mutoscope.media.notes import Label
 from mutoscope.media.sheet import SheetSink
 from mutoscope.media.stills import FolderSink
@@ -112,6 +110,8 @@ def _open_sink(path: Path, *, suffix: str, label: Label) -> _Sink:
     assert label.fps is not None and label.size is not None
     match suffix:
         case ".mp4":
+            from mutoscope.media.mp4 import Mp4Sink  # here, because only films need PyAV, 36 MB of ffmpeg
+
             return Mp4Sink(path, fps=label.fps, size=label.size, label=label)
         case ".webp" | ".gif":
             return AnimationSink(path, kind=suffix[1:].upper(), fps=label.fps, label=label)
@@ -137,5 +137,5 @@ def _disk(path: Path) -> Iterator[None]:
     """What the disk or the encoder says becomes one line."""
     try:
         yield
-    except (OSError, FFmpegError) as error:
+    except OSError as error:
         raise Refusal(f"{path}: could not be written ({getattr(error, 'strerror', None) or error})") from None
