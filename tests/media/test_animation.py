@@ -73,6 +73,15 @@ def test_equal_frames_come_apart_again(tmp_path: Path, name: str) -> None:
     assert len(seen) == 6 and (seen.frames.float() - frames.float()).abs().mean() < 8
 
 
+@pytest.mark.parametrize("name", ["a.webp", "a.gif"])
+@pytest.mark.parametrize(("count", "fps"), [(1, 12), (2, 8), (7, 23.976), (40, 30)])
+def test_a_film_that_stands_still_keeps_its_length(tmp_path: Path, name: str, count: int, fps: float) -> None:
+    frames = few_colours(1).frames.repeat(count, 1, 1, 1)
+    seen = read_video(write_video(Video(frames, fps), tmp_path / name))
+    assert (len(seen), seen.fps) == (count, fps) and (seen.frames == seen.frames[:1]).all()
+    assert len(read_video(tmp_path / name, fps=2 * fps)) == 2 * count
+
+
 def test_a_gif_too_fast_for_browsers_is_refused(tmp_path: Path, drawn) -> None:
     with pytest.raises(Refusal, match=r"at most 50 frames per second, not 60; use \.webp or \.mp4"):
         write_video(drawn(fps=60), tmp_path / "a.gif")
@@ -102,7 +111,7 @@ def foreign(path: Path, durations: list[int]) -> Path:
 def test_times_of_other_programs(tmp_path: Path, name: str) -> None:
     with Image.open(foreign(tmp_path / name, [50, 50, 50, 1000])) as image:
         assert rate(image) == 20  # the last frame stays longer
-        told = list(moments(image))
+        told = list(moments(image, label=Label()))
     assert [(moment.seconds, moment.lasts) for moment in told] == [
         (0, 0.05),
         (0.05, 0.05),
@@ -116,12 +125,12 @@ def test_times_of_other_programs(tmp_path: Path, name: str) -> None:
 def test_absurdly_short_durations_play_as_browsers_play_them(tmp_path: Path, name: str) -> None:
     with Image.open(foreign(tmp_path / name, [10, 10, 10])) as image:
         assert rate(image) == 10
-        assert [moment.seconds for moment in moments(image)] == [0, 0.1, 0.2]
+        assert [moment.seconds for moment in moments(image, label=Label())] == [0, 0.1, 0.2]
 
 
 def test_a_still_picture_is_one_moment(tmp_path: Path) -> None:
     Image.new("RGB", (8, 6), (10, 20, 30)).save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert rate(image) == 1
-        (moment,) = moments(image)
+        (moment,) = moments(image, label=Label())
     assert moment.seconds == 0 and moment.picture()[0, 0].tolist() == [10, 20, 30]

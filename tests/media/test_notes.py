@@ -49,9 +49,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]))
 
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(words, words), st.floats(0.01, 1000), st.tuples(st.integers(1), st.integers(1)))
-def test_packing_is_ascii_and_loses_nothing(
-    notes: dict[str, str], fps: float, size: tuple[int, int]
-) -> None:
+def test_packing_is_ascii_and_loses_nothing(notes: dict[str, str], fps: float, size: tuple[int, int]) -> None:
     label = Label(notes, fps, size)
     assert set(pack(label)) <= set(string.printable) and "\n" not in pack(label)
     assert unpack(pack(label)) == label
@@ -74,6 +72,12 @@ def test_a_senseless_rate_counts_as_absent(fps: object) -> None:
 @pytest.mark.parametrize("size", [[0, 4], [4], [4, 4, 4], "44", ["4", "4"], [-4, 4], [1.5, 2], None])
 def test_a_senseless_size_counts_as_absent(size: object) -> None:
     assert unpack(json.dumps({"notes": {}, "size": size})).size is None
+
+
+@pytest.mark.parametrize("frames", [0, -3, 2.5, "7", [7], None])
+def test_a_senseless_length_counts_as_absent(frames: object) -> None:
+    assert unpack(json.dumps({"notes": {}, "frames": frames})).frames is None
+    assert unpack(pack(Label(frames=7))).frames == 7
 
 
 def test_notes_that_are_no_dictionary_count_as_absent_and_values_become_text() -> None:

@@ -9,6 +9,7 @@ long films use MP4.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -46,7 +47,8 @@ class AnimationSink:
     def finish(self) -> None:
         """Encodes everything that was added."""
         first, *others = self._images
-        options = {"append_images": others, "save_all": True, "loop": 0, **self._label_option()}
+        label = pack(replace(self._label, frames=len(self._images)))
+        options = {"append_images": others, "save_all": True, "loop": 0, **self._label_option(label)}
         if self._kind == "GIF":
             first.save(self._path, "GIF", duration=self._durations(unit=10), **options)
         else:
@@ -55,11 +57,11 @@ class AnimationSink:
     def abandon(self) -> None:
         """Nothing is open before the end."""
 
-    def _label_option(self) -> dict[str, bytes]:
+    def _label_option(self, label: str) -> dict[str, bytes]:
         if self._kind == "GIF":
-            return {"comment": pack(self._label).encode()}
+            return {"comment": label.encode()}
         block = Image.Exif()
-        block[ExifTags.Base.ImageDescription] = pack(self._label)
+        block[ExifTags.Base.ImageDescription] = label
         return {"exif": block.tobytes()}
 
     def _durations(self, *, unit: int) -> list[int]:
@@ -68,15 +70,20 @@ class AnimationSink:
         return [max(end - start, unit) for start, end in pairwise(ends)]
 
 
-def moments(image: Image.Image) -> Iterator[Moment]:
-    """The frames of a picture file with their times in seconds; a still picture is one frame."""
+def moments(image: Image.Image, *, label: Label) -> Iterator[Moment]:
+    """The frames of a picture file with their times in seconds; a still picture is one frame.
+
+    A still that is labelled as a film of equal frames lasts as long as they did: libwebp makes one of them.
+    """
+    count = getattr(image, "n_frames", 1)
+    film = label.frames / label.fps if count == 1 and label.frames and label.fps else None
     clock = 0
-    for index in range(getattr(image, "n_frames", 1)):
+    for index in range(count):
         image.seek(index)
         image.load()  # here, because the duration of a frame is known only after it was decoded
         milliseconds = _duration(image)
         picture = picture_tensor(image)
-        yield Moment(clock / 1000, milliseconds / 1000, lambda picture=picture: picture)
+        yield Moment(clock / 1000, film or milliseconds / 1000, lambda picture=picture: picture)
         clock += milliseconds
 
 

@@ -1,10 +1,11 @@
 """What travels inside a file beside its pictures.
 
-A `Label` holds the notes of a video (prompt, seed, settings ...) and two facts that a container may not be
-able to say exactly: the frame rate (GIF counts in hundredths of a second) and the true size (H.264 wants even
-sides). It is packed as one line of ASCII JSON under the key `mutoscope`, so every format carries the same
-thing and gives it back unchanged: a tag in MP4, a text chunk in PNG, the image description of the EXIF block
-in WebP, the comment in GIF. MP4 and PNG carry each note under its own name as well, for others' tools.
+A `Label` holds the notes of a video (prompt, seed, settings ...) and facts that a container may not be able
+to say exactly: the frame rate (GIF counts in hundredths of a second), the true size (H.264 wants even sides),
+and the number of frames (a WebP of nothing but equal ones becomes a still picture). It is packed as one line
+of ASCII JSON under the key `mutoscope`, so every format carries the same thing and gives it back unchanged: a
+tag in MP4, a text chunk in PNG, the image description of the EXIF block in WebP, the comment in GIF. MP4 and
+PNG carry each note under its own name as well, for others' tools.
 """
 
 from __future__ import annotations
@@ -25,16 +26,18 @@ _FOREIGN = frozenset({"major_brand", "minor_version", "compatible_brands", "enco
 
 @dataclass(frozen=True)
 class Label:
-    """Notes, with the frame rate and the true size (width, height) where a file of ours states them."""
+    """Notes, with the rate, the true size (width, height) and the length where a file of ours states them."""
 
     notes: dict[str, str] = field(default_factory=dict)
     fps: float | None = None
     size: tuple[int, int] | None = None
+    frames: int | None = None
 
 
 def pack(label: Label) -> str:
     """The label as one line of ASCII JSON."""
-    return json.dumps({"notes": label.notes, "fps": label.fps, "size": label.size})
+    facts = {"notes": label.notes, "fps": label.fps, "size": label.size}
+    return json.dumps(facts if label.frames is None else {**facts, "frames": label.frames})
 
 
 def unpack(packed: str | bytes | None, *, tags: Mapping[str, object] | None = None) -> Label:
@@ -45,7 +48,12 @@ def unpack(packed: str | bytes | None, *, tags: Mapping[str, object] | None = No
     content = _parsed(packed)
     if content is None:
         return Label({name: text for name, text in (tags or {}).items() if _is_note(name, text)})  # type: ignore[misc]
-    return Label(_texts(content.get("notes")), _rate(content.get("fps")), _size(content.get("size")))
+    return Label(
+        _texts(content.get("notes")),
+        _rate(content.get("fps")),
+        _size(content.get("size")),
+        _count(content.get("frames")),
+    )
 
 
 def _parsed(packed: str | bytes | None) -> dict[str, Any] | None:
@@ -74,3 +82,7 @@ def _size(value: object) -> tuple[int, int] | None:
         case [int(width), int(height)] if width > 0 and height > 0:
             return width, height
     return None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None

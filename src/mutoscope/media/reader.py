@@ -153,7 +153,7 @@ def _open_source(path: Path, closing: ExitStack, *, max_pixels: int) -> _Source:
         label = label_of(image)
         rate = label.fps or animation.rate(image)
     # Encoders merge equal frames into a longer one: where the rate is known, they come apart again.
-    return _Source(rate, label, _guarded(animation.moments(image), path), even=label.fps is None)
+    return _Source(rate, label, _guarded(animation.moments(image, label=label), path), even=label.fps is None)
 
 
 def _folder(folder: Path, closing: ExitStack, *, max_pixels: int) -> _Source:
