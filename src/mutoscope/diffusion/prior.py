@@ -1,13 +1,9 @@
-"""Noise that knows its neighbours: how the noise of one frame is related to that of the others.
+"""How the noise of one frame is related to that of the others.
 
-A prior is a covariance over frames, with ones on its diagonal, and a filter that gives it to white noise:
-
-    noise_n = state_n-1 * how much is shared + white_n * how much is new
-
-The filter is causal, so a film's frames are the same whether they are taken all at once, in chunks or without
-end; it does the same to every sample, pixel and channel, so no sample's noise depends on its batch. Training
-targets (`mix`), starting noise (`draw`) and every later draw of a sampler (`Fresh`) go through it, and a
-model must be sampled with the covariance that it was trained with.
+A prior is a filter over white frames: noise_n = shared * (what came before) + new * white_n, of variance 1.
+It is causal, so frames are the same whether they are taken all at once, in chunks or without end; and it does
+the same to every sample and pixel, so no sample's noise depends on its batch. Training targets (`mix`),
+starting noise (`draw`) and every later draw of a sampler (`Fresh`) go through it, and so have one covariance.
 """
 
 import math
@@ -19,6 +15,7 @@ from itertools import islice
 from statistics import NormalDist
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,14 +25,12 @@ from mutoscope.video import Refusal
 
 Film = Float[Tensor, "b c f h w"]
 Frame = Float[Tensor, "b c h w"]
+Shape = tuple[int, int, int, int]
+Device = torch.device | str
 
 
 class Prior(ABC):
     """Gaussian noise that is white over pixels, channels and samples, but not over frames."""
-
-    @abstractmethod
-    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
-        """Of any pixel's noise over the frames, float64."""
 
     @abstractmethod
     def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
@@ -45,13 +40,14 @@ class Prior(ABC):
         """Gives a white film this covariance, in float32 or better, on its device."""
         return torch.stack(list(self.walk(precise(white).unbind(2))), dim=2)
 
+    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
+        """Of any pixel's noise over the frames, float64: what `mix` does to the unit films."""
+        units = torch.eye(frames, dtype=torch.float64)
+        mixed = rearrange(self.mix(rearrange(units, "b f -> b 1 f 1 1")), "b 1 f 1 1 -> b f")
+        return mixed.T @ mixed
+
     def draw(
-        self,
-        seeds: Sequence[int],
-        shape: tuple[int, int, int, int],
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        self, seeds: Sequence[int], shape: Shape, *, device: Device = "cpu", dtype=torch.float32
     ) -> Film:
         """`noise.draw` with this covariance; mixed on the host too, so no device changes the film."""
         return self.mix(noise.draw(seeds, shape)).to(device, dtype, non_blocking=True)
@@ -65,76 +61,49 @@ class Prior(ABC):
 class Independent(Prior):
     """Every frame has noise of its own."""
 
-    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
-        return torch.eye(frames, dtype=torch.float64)
-
     def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
         yield from white
 
 
 @dataclass(frozen=True)
 class _Shared(Prior):
-    """a: how much is shared, from 0 (nothing: bit for bit the white noise) to math.inf (all frames alike)."""
+    """a: how much is shared, from 0 (nothing: the white noise, bit for bit) to math.inf (one frame)."""
 
     a: float
 
     def __post_init__(self):
         if not self.a >= 0:
-            raise Refusal(
-                f"noise prior with a = {self.a}: it must be at least 0, which is independent frames"
-            )
+            raise Refusal(f"noise prior of a = {self.a}: it must be at least 0; 0 is independent frames")
 
 
 @dataclass(frozen=True)
 class Mixed(_Shared):
-    """One noise for the whole film and one for each frame (PYoCo, Ge et al. 2023, 2305.10474).
-
-    Any two frames correlate by a^2 / (1 + a^2). The paper's a is 1.
-    """
+    """Any two frames correlate by a^2 / (1 + a^2) (PYoCo, Ge et al. 2023, 2305.10474, whose a is 1)."""
 
     a: float = 1.0
 
-    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
-        r = self._correlation
-        return torch.full((frames, frames), r, dtype=torch.float64).fill_diagonal_(1.0)
-
     def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
-        """Each frame given those before, which matter by their mean alone."""
-        mean, r = 0.0, self._correlation
+        mean, r = 0.0, 1 - 1 / (1 + self.a * self.a)
         for number, own in enumerate(white):
+            # Of the frames before, the mean is all that matters to this one.
             pull = number * r / (1 + (number - 1) * r) if number else 0.0
             frame = pull * mean + math.sqrt(max(1 - pull * r, 0)) * own
             # A mean that moves by what is new stays, bit for bit, where all frames are alike.
             mean = mean + (frame - mean) / (number + 1)
             yield frame
 
-    @property
-    def _correlation(self) -> float:
-        return 1 - 1 / (1 + self.a * self.a)
-
 
 @dataclass(frozen=True)
 class Progressive(_Shared):
-    """Each frame's noise goes on from the last one's (PYoCo, 2305.10474).
-
-    Frames d apart correlate by r^d, r = a / sqrt(1 + a^2). The paper's a is 2.
-    """
+    """Frames d apart correlate by r^d, r = a / sqrt(1 + a^2) (PYoCo, 2305.10474, whose a is 2)."""
 
     a: float = 2.0
 
-    def covariance(self, frames: int) -> Float[Tensor, "f f"]:
-        place = torch.arange(frames, dtype=torch.float64)
-        return self._correlation ** (place[:, None] - place).abs()
-
     def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
-        last = None
+        last, r = None, math.sin(math.atan(self.a))
         for own in white:
-            last = own if last is None else self._correlation * last + own / math.hypot(1, self.a)
+            last = own if last is None else r * last + own / math.hypot(1, self.a)
             yield last
-
-    @property
-    def _correlation(self) -> float:
-        return 1.0 if math.isinf(self.a) else self.a / math.hypot(1, self.a)
 
 
 @dataclass(frozen=True)
@@ -152,9 +121,7 @@ class Reuse(Prior):
 
     def __post_init__(self):
         if not 1 <= self.stride <= self.window or self.window % self.stride:
-            raise Refusal(
-                f"noise window {self.window}, stride {self.stride}: the window must be 1, 2, ... whole strides"
-            )
+            raise Refusal(f"noise window {self.window}, stride {self.stride}: it must be some whole strides")
 
     def covariance(self, frames: int) -> Float[Tensor, "f f"]:
         group = torch.arange(frames) // self.stride
@@ -181,15 +148,12 @@ def _taken(bag: list[Tensor], key: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Fresh:
-    """The noise that a sampler asks for on its way: standard, with the prior's covariance.
-
-    A function of (seed, step, purpose) for every sample, whatever else was drawn. shape: (c, f, h, w).
-    """
+    """The noise that a sampler asks for on its way: of each sample, a function of (seed, step, purpose)."""
 
     seeds: Sequence[int]
-    shape: tuple[int, int, int, int]
+    shape: Shape
     prior: Prior = Independent()
-    device: torch.device | str = "cpu"
+    device: Device = "cpu"
     dtype: torch.dtype = torch.float32
 
     def __call__(self, step: int, purpose: str) -> Film:
