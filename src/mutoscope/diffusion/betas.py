@@ -8,6 +8,7 @@ network trained on such a table can be sampled by any sampler here, at its own s
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -47,7 +48,7 @@ class Betas(Schedule):
     def sigma(self, t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return (1 - self._at(t)).sqrt().to(t.dtype)
 
-    @property
+    @cached_property
     def _knots(self) -> Tensor:
         return torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar])
 
