@@ -10,7 +10,7 @@ from mutoscope.diffusion.denoiser import GaussianDenoiser, NetworkDenoiser
 from mutoscope.diffusion.guidance import ClassifierFree
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import Plan, autoregressive, flow_match, full_sequence, pyramid
-from mutoscope.diffusion.sampler import Euler, Heun, Move, Multistep2, sample
+from mutoscope.diffusion.sampler import Euler, Heun, Move, Multistep2, Sampler, Step, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Schedule
 from mutoscope.video import Refusal
 
@@ -259,6 +259,30 @@ def test_the_condition_arrives_and_half_precision_is_not_walked_in():
 def test_a_plan_for_another_film_is_refused_at_once():
     with pytest.raises(Refusal, match="the plan has 3 frames and the noise 4"):
         sample(bumpy(), noise(), plan=full_sequence(4, 3))
+
+
+def test_fresh_noise_is_asked_for_by_step_and_purpose():
+    class Shaken(Sampler):
+        def __call__(self, guess, noisy, *, move, past):
+            step = Euler()(guess, noisy, move=move, past=past)
+            return Step(move=move, noisy=step.noisy + move.fresh("shake"), clean=step.clean)
+
+    asked = []
+
+    def fresh(step, purpose):
+        asked.append((step, purpose))
+        return torch.full((2, 2, 4, 3, 3), float(step), dtype=torch.float64)
+
+    walked = states(black(), noise(), plan=full_sequence(3, 4), sampler=Shaken(), fresh=fresh)
+    assert asked == [(1, "shake"), (2, "shake"), (3, "shake")]
+    assert walked[-1].noisy.unique().tolist() == [3.0]
+    with pytest.raises(Refusal, match="adds noise on its way"):
+        states(black(), noise(), plan=full_sequence(3, 4), sampler=Shaken())
+
+
+def black():
+    """Guesses black, whatever it sees."""
+    return NetworkDenoiser(lambda noisy, t, condition: 0 * noisy, STRAIGHT, "clean")
 
 
 def test_coefficients_of_a_move():

@@ -28,6 +28,7 @@ from mutoscope.video import Refusal
 Film = Float[Tensor, "b c f h w"]
 Row = Float[Tensor, "1 f"]
 Guess = Callable[[Film, Row], Film]
+Source = Callable[[int, str], Film]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +48,16 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Move:
-    """From one row of times to the next, with all coefficients per frame, on the host and in float64."""
+    """From one row of times to the next, with all coefficients per frame, on the host and in float64.
+
+    step counts from 1. noise(step, purpose) is where fresh noise comes from, if from anywhere.
+    """
 
     t: Row
     s: Row
     schedule: Schedule
+    step: int = 1
+    noise: Source | None = None
 
     @property
     def keep(self) -> Row:
@@ -71,6 +77,14 @@ class Move:
     def goes_on(self) -> Float[Tensor, "1 f"]:
         """1 for a frame that moves and has noise left where it lands, else 0."""
         return ((self.s < self.t) & (self.schedule.sigma(self.s) > 0)).double()
+
+    def fresh(self, purpose: str) -> Film:
+        """Standard noise for this step, the same whenever it is asked for the same purpose."""
+        if self.noise is None:
+            raise Refusal(
+                "this sampler adds noise on its way: give `sample` a source of it, fresh=Fresh(...)"
+            )
+        return self.noise(self.step, purpose)
 
     def __call__(self, noisy: Film, clean: Film) -> Film:
         return spread(self.keep, noisy) * noisy + spread(self.pull, noisy) * clean
@@ -149,19 +163,27 @@ class Multistep2(Sampler):
 
 
 def sample(
-    denoiser: Denoiser, noise: Film, *, plan: Plan, condition: Any = None, sampler: Sampler | None = None
+    denoiser: Denoiser,
+    noise: Film,
+    *,
+    plan: Plan,
+    condition: Any = None,
+    sampler: Sampler | None = None,
+    fresh: Source | None = None,
 ) -> Iterator[State]:
     """Walks the plan from its first row to its last, yielding a State after every step. Keeps no gradients.
 
     noise: "b c f h w", the films at the plan's first row: noise where that is 1, and the known frames
     themselves where it is 0 (`schedule.level(plan.times[:1]).mix(clean, noise)` makes any such start).
-    Computes in float32, or float64 if the noise is. sampler: Euler by default. Raises Refusal if the plan has
-    another number of frames.
+    Computes in float32, or float64 if the noise is. sampler: Euler by default. fresh: for samplers that
+    add noise on their way, standard noise for all samples as a function of (step, purpose), such as
+    `prior.Fresh`. Raises Refusal if the plan has another number of frames, or a sampler lacks its noise.
     """
     if plan.frames != noise.shape[2]:
         raise Refusal(f"the plan has {plan.frames} frames and the noise {noise.shape[2]}: they must agree")
     guess = _bind(denoiser, condition)
-    return _walk(guess, precise(noise), plan=plan, schedule=denoiser.schedule, sampler=sampler or Euler())
+    moves = _moves(plan, denoiser.schedule, fresh)
+    return _walk(guess, precise(noise), moves=moves, sampler=sampler or Euler())
 
 
 def _bind(denoiser: Denoiser, condition: Any) -> Guess:
@@ -171,11 +193,16 @@ def _bind(denoiser: Denoiser, condition: Any) -> Guess:
     return guess
 
 
-def _walk(guess: Guess, noisy: Film, *, plan: Plan, schedule: Schedule, sampler: Sampler) -> Iterator[State]:
+def _moves(plan: Plan, schedule: Schedule, noise: Source | None) -> list[Move]:
+    rows = enumerate(pairwise(plan.times.split(1)), start=1)
+    return [Move(t=t, s=s, schedule=schedule, step=step, noise=noise) for step, (t, s) in rows]
+
+
+def _walk(guess: Guess, noisy: Film, *, moves: list[Move], sampler: Sampler) -> Iterator[State]:
     step = None
-    for number, (t, s) in enumerate(pairwise(plan.times.split(1)), start=1):
+    for move in moves:
         with torch.no_grad():  # around the step and not the yield: whoever looks on keeps their own mode
-            step = sampler(guess, noisy, move=Move(t=t, s=s, schedule=schedule), past=step)
+            step = sampler(guess, noisy, move=move, past=step)
         noisy = step.noisy
-        clean = torch.where(spread(s, noisy) == 0, noisy, step.clean)
-        yield State(step=number, steps=plan.steps, t=s[0], noisy=noisy, clean=clean)
+        clean = torch.where(spread(move.s, noisy) == 0, noisy, step.clean)
+        yield State(step=move.step, steps=len(moves), t=move.s[0], noisy=noisy, clean=clean)
