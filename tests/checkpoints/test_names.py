@@ -1,13 +1,17 @@
-"""Names: both ways, inside and outside the stack, and unknown ones unharmed."""
+"""Names: both ways, parts alone and in order, and unknown ones unharmed."""
 
 import pytest
 
-from mutoscope.checkpoints.names import BlockNames
+from mutoscope.checkpoints.names import Names
 
-NAMES = BlockNames(
-    outside={"start": "embed.first", "table": "shift_table"},
-    inside={"a.q": "attn.to_q", "a.out": "attn.to_out.0", "table": "shift_table"},
-    stack=("blocks", "encoder.block"),
+NAMES = Names(
+    {
+        "start": "embed.first",
+        "table": "shift_table",
+        "blocks": "encoder.block",
+        "a.q": "attn.to_q",
+        "a.out": "attn.to_out.0",
+    }
 )
 PAIRS = [
     ("start.weight", "embed.first.weight"),
@@ -24,8 +28,12 @@ def test_both_ways(ours: str, public: str) -> None:
     assert NAMES.to_ours(public) == ours
 
 
-@pytest.mark.parametrize(
-    "name", ["nothing", "encoder.block.0.other.weight", "encoder.block.x.attn.to_q.bias"]
-)
+@pytest.mark.parametrize("name", ["nothing", "embed.second", "starts.outer", "shift_table_2.weight"])
 def test_unknown_names_stay(name: str) -> None:
-    assert NAMES.to_ours(name) == name
+    assert NAMES.to_ours(name) == name == NAMES.to_public(name)
+
+
+def test_parts_apply_in_order_and_back_in_the_other() -> None:
+    chain = Names({"space": "resample.1", "resample": "sampler"})
+    assert chain.to_public("up.space.bias") == "up.sampler.1.bias"
+    assert chain.to_ours("up.sampler.1.bias") == "up.space.bias"

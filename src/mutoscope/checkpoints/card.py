@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -28,6 +28,7 @@ from mutoscope.video import Refusal
 
 CONFIG = "config.json"
 Shape = tuple[int, ...]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def same_shape(name: str, shape: Shape) -> Shape:
@@ -36,7 +37,7 @@ def same_shape(name: str, shape: Shape) -> Shape:
 
 
 @dataclass(frozen=True)
-class Card:
+class Card(Generic[Module]):
     """One public layout.
 
     Args:
@@ -51,7 +52,7 @@ class Card:
     """
 
     class_name: str
-    build: Callable[[Any], nn.Module]
+    build: Callable[[Any], Module]
     to_public: Callable[[str], str]
     to_ours: Callable[[str], str | None]
     write_config: Callable[[Any], dict[str, Any]]
@@ -59,7 +60,7 @@ class Card:
     public_shape: Callable[[str, Shape], Shape] = same_shape
     weights: str = "diffusion_pytorch_model"
 
-    def save(self, module: nn.Module, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    def save(self, module: Module, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Writes `module` to `folder`, each file whole or not at all, floating-point weights as `dtype`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ class Card:
         with _replacing(folder / CONFIG) as path:
             path.write_text(json.dumps(self.write_config(module.config), indent=2) + "\n")
 
-    def load(self, folder: str | Path) -> nn.Module:
+    def load(self, folder: str | Path) -> Module:
         """The module in `folder`, for inference (`eval`), in float32 whatever the precision of the files.
 
         Raises `Refusal` for what is missing, of another class, damaged, or does not fit its own config.json.
@@ -165,6 +166,11 @@ def settings_from(model: type[BaseModel], values: Mapping[str, Any], *, known: S
     if strange:
         warnings.warn(f"settings that this version does not know are ignored: {some(strange)}", stacklevel=2)
     return model(**{name: value for name, value in values.items() if name in model.model_fields})
+
+
+def renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The values, those that `names` knows under their other name."""
+    return {names.get(name, name): value for name, value in values.items()}
 
 
 def _shards(index: Path) -> list[str]:

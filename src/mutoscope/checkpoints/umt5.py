@@ -5,21 +5,20 @@ twice. A file of the whole umT5 has a decoder too, which is passed over.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from mutoscope.checkpoints.card import Card
-from mutoscope.checkpoints.names import BlockNames
+from mutoscope.checkpoints.card import Card, renamed
+from mutoscope.checkpoints.names import Names
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
 from mutoscope.video import Refusal
 
 CLASS_NAME = "UMT5EncoderModel"
 
-NAMES = BlockNames(
-    outside={"tokens": "shared", "norm": "encoder.final_layer_norm"},
-    inside={
+NAMES = Names(
+    {
+        "tokens": "shared",
+        "norm": "encoder.final_layer_norm",
+        "blocks": "encoder.block",
         "attention_norm": "layer.0.layer_norm",
         "query": "layer.0.SelfAttention.q",
         "key": "layer.0.SelfAttention.k",
@@ -30,8 +29,7 @@ NAMES = BlockNames(
         "gate": "layer.1.DenseReluDense.wi_0",
         "up": "layer.1.DenseReluDense.wi_1",
         "down": "layer.1.DenseReluDense.wo",
-    },
-    stack=("blocks", "encoder.block"),
+    }
 )
 TOKENS_TOO = "encoder.embed_tokens.weight"
 SETTINGS = {
@@ -59,18 +57,6 @@ ASIDE = {
 }
 
 
-def save(encoder: TextEncoder, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-    """Writes a folder that `UMT5EncoderModel.from_pretrained` reads."""
-    CARD.save(encoder, folder, dtype=dtype)
-
-
-def load(folder: str | Path) -> TextEncoder:
-    """The encoder of a folder that was written here or by transformers; `Refusal` if it cannot be read."""
-    encoder = CARD.load(folder)
-    assert isinstance(encoder, TextEncoder)
-    return encoder
-
-
 def to_ours(name: str) -> str | None:
     if name.startswith(("decoder.", "lm_head.")):
         return None
@@ -78,8 +64,7 @@ def to_ours(name: str) -> str | None:
 
 
 def write_config(config: TextEncoderConfig) -> dict[str, Any]:
-    values = {SETTINGS[name]: value for name, value in config.model_dump(mode="json").items()}
-    return {"architectures": [CLASS_NAME], **ASIDE, **values}
+    return {"architectures": [CLASS_NAME], **ASIDE, **renamed(config.model_dump(mode="json"), SETTINGS)}
 
 
 def read_config(config: Mapping[str, Any]) -> TextEncoderConfig:
@@ -102,3 +87,6 @@ CARD = Card(
     read_config=read_config,
     weights="model",
 )
+
+save = CARD.save  # a folder that `UMT5EncoderModel.from_pretrained` reads
+load = CARD.load

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from mutoscope.checkpoints.card import CONFIG, Card, Shape, read_json, settings_from
+from mutoscope.checkpoints.card import CONFIG, Card, Shape, read_json, renamed, settings_from
+from mutoscope.checkpoints.names import Names
 from mutoscope.models.autoencoder import Autoencoder, AutoencoderConfig
 from mutoscope.video import Refusal
 
@@ -27,26 +28,25 @@ WAN_STD = (
     *(3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160),
 )
 
-# Parts of names, ours and theirs, between dots; to public they apply top down, to ours bottom up.
-NAMES = (
-    ("after_encoder", "quant_conv"),
-    ("before_decoder", "post_quant_conv"),
-    *((f"{side}.first", f"{side}.conv_in") for side in ("encoder", "decoder")),
-    *((f"{side}.norm", f"{side}.norm_out") for side in ("encoder", "decoder")),
-    *((f"{side}.last", f"{side}.conv_out") for side in ("encoder", "decoder")),
-    ("down", "down_blocks"),
-    ("up", "up_blocks"),
-    ("blocks", "resnets"),
-    ("middle.before", "mid_block.resnets.0"),
-    ("middle.attention", "mid_block.attentions.0"),
-    ("middle.after", "mid_block.resnets.1"),
-    ("space", "resample.1"),
-    ("time", "time_conv"),
-    ("gain", "gamma"),
-    ("skip", "conv_shortcut"),
-    ("qkv", "to_qkv"),
-    ("out", "proj"),
-)
+PARTS = {
+    "after_encoder": "quant_conv",
+    "before_decoder": "post_quant_conv",
+    **{f"{side}.first": f"{side}.conv_in" for side in ("encoder", "decoder")},
+    **{f"{side}.norm": f"{side}.norm_out" for side in ("encoder", "decoder")},
+    **{f"{side}.last": f"{side}.conv_out" for side in ("encoder", "decoder")},
+    "down": "down_blocks",
+    "up": "up_blocks",
+    "blocks": "resnets",
+    "middle.before": "mid_block.resnets.0",
+    "middle.attention": "mid_block.attentions.0",
+    "middle.after": "mid_block.resnets.1",
+    "space": "resample.1",
+    "time": "time_conv",
+    "gain": "gamma",
+    "skip": "conv_shortcut",
+    "qkv": "to_qkv",
+    "out": "proj",
+}
 # Our settings and theirs, where the names differ.
 SETTINGS = {"temporal_downsample": "temperal_downsample", "residual": "is_residual"}
 DERIVED = ("in_channels", "out_channels", "scale_factor_temporal", "scale_factor_spatial")
@@ -60,18 +60,15 @@ def save(autoencoder: Autoencoder, folder: str | Path, *, dtype: torch.dtype | N
 def load(folder: str | Path) -> Autoencoder:
     """The autoencoder of a folder that was written here or by diffusers; `Refusal` if it cannot be read."""
     residual = bool(read_json(Path(folder) / CONFIG).get("is_residual", False))
-    autoencoder = CARDS[residual].load(folder)
-    assert isinstance(autoencoder, Autoencoder)
-    return autoencoder
+    return CARDS[residual].load(folder)
 
 
 def to_public(name: str, *, residual: bool) -> str:
-    return _replace(name, [_resample(name, residual=residual), *NAMES])
+    return _names(name, residual=residual).to_public(name)
 
 
 def to_ours(name: str, *, residual: bool) -> str:
-    pairs = [_resample(name, residual=residual), *NAMES]
-    return _replace(name, [(public, ours) for ours, public in reversed(pairs)])
+    return _names(name, residual=residual).to_ours(name)
 
 
 def public_shape(name: str, shape: Shape) -> Shape:
@@ -85,8 +82,7 @@ def public_shape(name: str, shape: Shape) -> Shape:
 
 
 def write_config(config: AutoencoderConfig) -> dict[str, Any]:
-    values = config.model_dump(mode="json")
-    values = {SETTINGS.get(name, name): value for name, value in values.items()}
+    values = renamed(config.model_dump(mode="json"), SETTINGS)
     values["latents_mean"] = values["latents_mean"] or [0.0] * config.z_dim
     values["latents_std"] = values["latents_std"] or [1.0] * config.z_dim
     # The public class derives none of these from the others.
@@ -96,8 +92,7 @@ def write_config(config: AutoencoderConfig) -> dict[str, Any]:
 
 
 def read_config(config: Mapping[str, Any]) -> AutoencoderConfig:
-    ours = {public: name for name, public in SETTINGS.items()}
-    values = {ours.get(name, name): value for name, value in config.items()}
+    values = renamed(config, {public: ours for ours, public in SETTINGS.items()})
     if values.get("z_dim", 16) == 16:
         values = {"latents_mean": WAN_MEAN, "latents_std": WAN_STD} | values
     settings = settings_from(AutoencoderConfig, values, known=DERIVED)
@@ -110,20 +105,13 @@ def read_config(config: Mapping[str, Any]) -> AutoencoderConfig:
     return settings
 
 
-def _resample(name: str, *, residual: bool) -> tuple[str, str]:
+def _names(name: str, *, residual: bool) -> Names:
     if name.startswith("encoder."):
-        return "resample", "downsampler"
-    return "resample", "upsampler" if residual else "upsamplers.0"
+        return Names({"resample": "downsampler", **PARTS})
+    return Names({"resample": "upsampler" if residual else "upsamplers.0", **PARTS})
 
 
-def _replace(name: str, pairs: list[tuple[str, str]]) -> str:
-    name = f".{name}."
-    for old, new in pairs:
-        name = name.replace(f".{old}.", f".{new}.")
-    return name.strip(".")
-
-
-def _card(*, residual: bool) -> Card:
+def _card(*, residual: bool) -> Card[Autoencoder]:
     return Card(
         class_name=CLASS_NAME,
         build=Autoencoder,

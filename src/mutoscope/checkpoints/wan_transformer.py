@@ -6,28 +6,17 @@ Shapes are the same on both sides; names and settings differ. Models that are al
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from mutoscope.checkpoints.card import Card, settings_from
-from mutoscope.checkpoints.names import BlockNames
+from mutoscope.checkpoints.card import Card, renamed, settings_from
+from mutoscope.checkpoints.names import Names
 from mutoscope.models.transformer import Transformer, TransformerConfig
 from mutoscope.video import Refusal
 
 CLASS_NAME = "WanTransformer3DModel"
 
-ATTENTION = {
-    "query": "to_q",
-    "key": "to_k",
-    "value": "to_v",
-    "out": "to_out.0",
-    "query_norm": "norm_q",
-    "key_norm": "norm_k",
-}
-NAMES = BlockNames(
-    outside={
+NAMES = Names(
+    {
         "patches": "patch_embedding",
         "time.first": "condition_embedder.time_embedder.linear_1",
         "time.second": "condition_embedder.time_embedder.linear_2",
@@ -36,15 +25,18 @@ NAMES = BlockNames(
         "text.2": "condition_embedder.text_embedder.linear_2",
         "modulation": "scale_shift_table",
         "head": "proj_out",
-    },
-    inside={
-        **{f"self_attention.{ours}": f"attn1.{public}" for ours, public in ATTENTION.items()},
-        **{f"cross.{ours}": f"attn2.{public}" for ours, public in ATTENTION.items()},
+        "self_attention": "attn1",
+        "cross": "attn2",
         "cross_norm": "norm2",
+        "query": "to_q",
+        "key": "to_k",
+        "value": "to_v",
+        "out": "to_out.0",
+        "query_norm": "norm_q",
+        "key_norm": "norm_k",
         "ffn_in": "ffn.net.0.proj",
         "ffn_out": "ffn.net.2",
-        "modulation": "scale_shift_table",
-    },
+    }
 )
 SETTINGS = {
     "heads": "num_attention_heads",
@@ -64,26 +56,13 @@ DEFAULTS = {
 IMAGES = ("image_dim", "added_kv_proj_dim", "pos_embed_seq_len")
 
 
-def save(transformer: Transformer, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-    """Writes a folder that `WanTransformer3DModel.from_pretrained` reads."""
-    CARD.save(transformer, folder, dtype=dtype)
-
-
-def load(folder: str | Path) -> Transformer:
-    """The transformer of a folder that was written here or by diffusers; `Refusal` if it cannot be read."""
-    transformer = CARD.load(folder)
-    assert isinstance(transformer, Transformer)
-    return transformer
-
-
 def to_ours(name: str) -> str | None:
     # A norm that early public files carry and no version of the network ever used.
     return None if ".norm_added_q." in name else NAMES.to_ours(name)
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
-    values = {SETTINGS.get(name, name): value for name, value in config.model_dump(mode="json").items()}
-    return {"_class_name": CLASS_NAME, **values}
+    return {"_class_name": CLASS_NAME, **renamed(config.model_dump(mode="json"), SETTINGS)}
 
 
 def read_config(config: Mapping[str, Any]) -> TransformerConfig:
@@ -97,10 +76,8 @@ def read_config(config: Mapping[str, Any]) -> TransformerConfig:
             )
     if values.get("out_channels", 16) is None:
         values["out_channels"] = values.get("in_channels", 16)
-    ours = {public: name for name, public in SETTINGS.items()}
-    return settings_from(
-        TransformerConfig, {ours.get(name, name): value for name, value in values.items()}, known=IMAGES
-    )
+    values = renamed(values, {public: ours for ours, public in SETTINGS.items()})
+    return settings_from(TransformerConfig, values, known=IMAGES)
 
 
 CARD = Card(
@@ -111,3 +88,6 @@ CARD = Card(
     write_config=write_config,
     read_config=read_config,
 )
+
+save = CARD.save  # a folder that `WanTransformer3DModel.from_pretrained` reads
+load = CARD.load
