@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from mutoscope.diffusion.denoiser import GaussianDenoiser, NetworkDenoiser
+from mutoscope.diffusion.denoiser import GaussianDenoiser, NetworkDenoiser, Preconditioning
 from mutoscope.diffusion.prediction import target
-from mutoscope.diffusion.schedule import Cosine, RectifiedFlow
+from mutoscope.diffusion.schedule import Cosine, Edm, RectifiedFlow
 from mutoscope.video import Refusal
 
 T = torch.tensor([[0.1, 0.5, 0.9], [0.3, 0.7, 0.2]], dtype=torch.float64)
@@ -87,3 +87,68 @@ def test_a_known_frame_tells_about_its_neighbour():
     torch.testing.assert_close(
         guess.flatten(), torch.tensor([2.0, 1.8], dtype=torch.float64), atol=1e-6, rtol=0
     )
+
+
+LEVELS = [Edm(), RectifiedFlow(), Cosine()]
+INSIDE = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)[None]
+each_level = pytest.mark.parametrize("schedule", LEVELS, ids=lambda schedule: type(schedule).__name__)
+
+
+def test_preconditioning_is_edms():
+    """2206.00364, Table 1, where alpha is 1."""
+    level = Edm().level(INSIDE)
+    ours, sigma, std = Preconditioning(level, std=0.5), level.sigma, 0.5
+    total = sigma**2 + std**2
+    for got, published in (
+        (ours.skip, std**2 / total),
+        (ours.out, sigma * std / total.sqrt()),
+        (ours.into, 1 / total.sqrt()),
+        (ours.about, sigma.log() / 4),
+    ):
+        torch.testing.assert_close(got, published, atol=0, rtol=1e-12)
+
+
+@each_level
+def test_preconditioned_inputs_and_targets_have_variance_1(schedule):
+    """I5, for independent clean films of variance std^2 and noise: by their shares, exactly."""
+    level, std = schedule.level(INSIDE), 0.7
+    pre = Preconditioning(level, std=std)
+    into = (pre.into * level.alpha * std) ** 2 + (pre.into * level.sigma) ** 2
+    goal = ((1 - pre.skip * level.alpha) * std / pre.out) ** 2 + (pre.skip * level.sigma / pre.out) ** 2
+    torch.testing.assert_close(into, torch.ones_like(into), atol=1e-12, rtol=0)
+    torch.testing.assert_close(goal, torch.ones_like(goal), atol=1e-9, rtol=0)
+
+
+@each_level
+def test_a_perfect_preconditioned_network_gives_back_the_clean_film(films, schedule):
+    clean, noise = films
+    level = schedule.level(T)
+    pre, noisy = Preconditioning(level), level.mix(clean, noise)
+    said = pre.target(clean, noisy)
+    skip, out = (x[:, None, :, None, None] for x in (pre.skip, pre.out))
+    torch.testing.assert_close(skip * noisy + out * said, clean, atol=1e-12, rtol=0)
+
+
+def test_preconditioning_for_films_of_deviation_1_is_minus_velocity(films):
+    """Which is how Stable Video Diffusion's scaling and v-prediction are one (2311.15127)."""
+    clean, noise = films
+    level = Cosine().level(T)
+    said = Preconditioning(level, std=1.0).target(clean, level.mix(clean, noise))
+    velocity = target("velocity", clean=clean, noise=noise, level=level)
+    torch.testing.assert_close(said, -velocity, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.oracle
+def test_preconditioning_is_diffusers():
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.EDMEulerScheduler(sigma_data=0.5)
+    level = Edm().level(INSIDE)
+    ours = Preconditioning(level, std=0.5)
+    for column, sigma in enumerate(level.sigma[0]):
+        torch.testing.assert_close(
+            theirs.precondition_inputs(torch.ones(1).double(), sigma)[0], ours.into[0, column]
+        )
+        torch.testing.assert_close(theirs.precondition_noise(sigma), ours.about[0, column])
+        noisy, said = torch.tensor([0.3, -2.0]).double()
+        got = theirs.precondition_outputs(noisy, said, sigma)
+        torch.testing.assert_close(got, ours.skip[0, column] * noisy + ours.out[0, column] * said)
