@@ -91,10 +91,10 @@ def _modes() -> Iterator[Row]:
 
 def _frequencies() -> Iterator[Row]:
     size = (16, 64, 64)
-    for shape, stated in (("gaussian", 0.960), ("butterworth", 0.992)):
-        low = LowPass(shape)(size)
+    for keep, stated in ((LowPass("gaussian"), 0.960), (LowPass("butterworth"), 0.992)):
+        low = keep(size)
         left = float((low**2 + (1 - low) ** 2).mean())
-        yield Row("I19", f"variance left by L x + (1 - L) n, {shape}, 16x64x64", stated, left)
+        yield Row("I19", f"variance left by L x + (1 - L) n, {keep.shape}, 16x64x64", stated, left)
     for edge, stated in ((0.5**0.5, 18.5), (0.25, 0.75)):
         passed = 100 * float(LowPass("ideal", space=edge, time=edge)(size).mean())
         test = "d^2 <= 2 d_s (published)" if edge > 0.5 else "d <= d_s"

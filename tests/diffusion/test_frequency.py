@@ -8,7 +8,7 @@ from einops import rearrange
 
 from mutoscope.diffusion.frequency import LowPass, blended, reinitialised
 from mutoscope.diffusion.noise import draw
-from mutoscope.diffusion.prior import Mixed
+from mutoscope.diffusion.prior import Mixed, Progressive
 from mutoscope.video import Refusal
 
 SIZES = [(4, 6, 8), (5, 3, 7), (25, 4, 5), (1, 5, 4), (1, 1, 1)]
@@ -57,6 +57,15 @@ def test_the_covariance_stays_exactly(keep, size, prior):
     fast = reinitialised(zeros, prior.mix(units), keep=keep).flatten(1)
     stated = torch.kron(prior.covariance(size[0]), torch.eye(count // size[0], dtype=torch.float64))
     torch.testing.assert_close(slow.T @ slow + fast.T @ fast, stated, atol=1e-12, rtol=0)
+
+
+def test_the_covariance_of_progressive_noise_does_not_stay():
+    """A film's two ends are neighbours to a frequency, and only Progressive tells them from others."""
+    units = rearrange(torch.eye(8, dtype=torch.float64), "n f -> n 1 f 1 1")
+    mixed, zeros = Progressive().mix(units), torch.zeros_like(units)
+    slow, fast = reinitialised(mixed, zeros).flatten(1), reinitialised(zeros, mixed).flatten(1)
+    apart = (slow.T @ slow + fast.T @ fast - Progressive().covariance(8)).abs()
+    assert 0.01 < apart.max() < 0.5
 
 
 def test_all_is_unchanged_and_nothing_is_fresh():

@@ -31,7 +31,8 @@ def published(prior: Prior, frames: int) -> torch.Tensor:
     """The covariances that the paper's equations have."""
     place = torch.arange(frames, dtype=torch.float64)
     apart = (place[:, None] - place).abs()
-    share = 1 / (1 + prior.a**-2.0) if getattr(prior, "a", 0) else 0.0
+    a = getattr(prior, "a", 0.0)
+    share = 1 / (1 + a**-2.0) if a else 0.0
     return share ** (apart / 2 if isinstance(prior, Progressive) else apart.clamp(max=1))
 
 

@@ -5,8 +5,8 @@ of that beside the high ones of fresh noise, and samples again from there:
 
     L * noisy + sqrt(1 - L^2) * fresh,    L in [0, 1] for every frequency over time, height and width
 
-The published code takes 1 - L, which loses variance (0.960 of it is left with a gaussian L), and centres L at
-half the size, which is no frequency of an odd size. Here unit variance stays, and the film stays real.
+The published code takes 1 - L, which loses variance (a gaussian L leaves 0.960), and centres L at half the
+size, which is no frequency of an odd size. Here unit variance stays, and the film stays real.
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,7 @@ Shape = Literal["butterworth", "gaussian", "ideal"]
 
 @dataclass(frozen=True)
 class LowPass:
-    """space, time: where the filter cuts off, as a share of the highest frequency; math.inf keeps everything.
-
-    order: how steep a butterworth is.
-    """
+    """Cuts off at these shares of the highest frequency (math.inf: nowhere). order: of the butterworth."""
 
     shape: Shape = "butterworth"
     space: float = 0.25
@@ -41,7 +38,7 @@ class LowPass:
         if not (self.space > 0 and self.time > 0 and self.order >= 1):
             raise Refusal(f"{self}: space and time must be above 0, and order at least 1")
 
-    def __call__(self, size: tuple[int, int, int]) -> Float[Tensor, "f h w"]:
+    def __call__(self, size: torch.Size | tuple[int, int, int]) -> Float[Tensor, "f h w"]:
         """L for films of (f, h, w), float64, in the order of torch.fft.fftn."""
         # 2 fftfreq ends at 1, the highest frequency. Only squares are taken: L is the same for k and -k.
         time, height, width = ((2 * torch.fft.fftfreq(n, dtype=torch.float64)) ** 2 for n in size)
@@ -51,17 +48,15 @@ class LowPass:
                 return 1 / (1 + square**self.order)
             case "gaussian":
                 return torch.exp(-square / 2)
-            case "ideal":
-                return (square <= 1).double()
+        return (square <= 1).double()
 
 
 def reinitialised(noisy: Film, fresh: Film, *, keep: LowPass | None = None) -> Film:
     """The start of the next round: `noisy`, the last film with its noise back, as far as `keep` passes it.
 
-    fresh: of the same prior. The covariance stays exactly for Independent and Mixed, nearly for Progressive.
+    fresh: of the same prior, whose covariance stays if it is Independent or Mixed, but not if Progressive.
     """
-    f, h, w = noisy.shape[-3:]
-    return blended(noisy, fresh, low=(keep or LowPass())((f, h, w)))
+    return blended(noisy, fresh, low=(keep or LowPass())(noisy.shape[-3:]))
 
 
 def blended(noisy: Film, fresh: Film, *, low: Float[Tensor, "f h w"]) -> Film:

@@ -26,7 +26,6 @@ from mutoscope.video import Refusal
 Film = Float[Tensor, "b c f h w"]
 Frame = Float[Tensor, "b c h w"]
 Shape = tuple[int, int, int, int]
-Device = torch.device | str
 
 
 class Prior(ABC):
@@ -47,7 +46,7 @@ class Prior(ABC):
         return mixed.T @ mixed
 
     def draw(
-        self, seeds: Sequence[int], shape: Shape, *, device: Device = "cpu", dtype=torch.float32
+        self, seeds: Sequence[int], shape: Shape, *, device: torch.device | str = "cpu", dtype=torch.float32
     ) -> Film:
         """`noise.draw` with this covariance; mixed on the host too, so no device changes the film."""
         return self.mix(noise.draw(seeds, shape)).to(device, dtype, non_blocking=True)
@@ -111,9 +110,9 @@ class Reuse(Prior):
     """The first window's noise again and again, for films longer than a model knows (FreeNoise, 2310.15169).
 
     Every later `stride` frames are those a `window` before, in another order, so every aligned window holds
-    the same noises. The order is drawn from the white noise that is not used otherwise: it is a function of
-    the seed too. Over seeds, the covariance is 1 / stride between frames whose groups share noises. Raises
-    Refusal unless window is a multiple of stride.
+    the same noises. The order is drawn from the white noise that is not used otherwise, so it is the seed's
+    too. Over seeds, the covariance is 1 / stride between frames whose groups share noises. Raises Refusal
+    unless window is a multiple of stride.
     """
 
     window: int = 16
@@ -153,7 +152,7 @@ class Fresh:
     seeds: Sequence[int]
     shape: Shape
     prior: Prior = Independent()
-    device: Device = "cpu"
+    device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
 
     def __call__(self, step: int, purpose: str) -> Film:

@@ -1,13 +1,10 @@
 """From a small noisy film to one of twice the height and width (Pyramidal Flow Matching, 2410.05954).
 
-A stage of the pyramid is a straight flow at one size. Where it ends, at time t, the film is made larger by
-repeating pixels, which makes its noise alike in each block of 2 x 2; noise that sums to 0 over each block
-makes it white again:
+A stage of this pyramid (`plan.pyramid` is another, over time) is a straight flow at one size. Where it ends,
+at time t, the film is made larger by repeating pixels, so that its noise is alike in each block of 2 x 2;
+noise that sums to 0 over each block makes it white again:
 
     noisy' = (up(noisy) + sqrt(3) t * block_noise) / (1 + t)        at time 2 t / (1 + t) = shift(t, 2)
-
-so the jump costs the time that four times the pixels cost (2403.03206). Any films "b c f h w", and a time
-for every frame. (`plan.pyramid` is another pyramid, over time.)
 """
 
 import math
@@ -50,11 +47,11 @@ def jump(noisy: Film, white: Large, *, t: Row) -> Large:
 
 @dataclass(frozen=True)
 class Stage:
-    """A straight flow at one size, from time `start` to `end`, whose films are blurred where it starts.
+    """A straight flow at one size, whose films are blurred where it starts:
 
         from (1 - start) up(down(clean)) + start * noise    to (1 - end) clean + end * noise
 
-    with one noise for both. A stage that starts at pure noise may have odd sides.
+    with one noise. A stage that starts at pure noise may have odd sides.
     """
 
     start: float
@@ -77,5 +74,4 @@ def stages(count: int = 3) -> list[Stage]:
     if count < 1:
         raise Refusal(f"{count} stages: there must be at least 1")
     ends = [1 - (number + 1) / count for number in range(count)]
-    starts = [1.0, *(2 * end / (1 + end) for end in ends[:-1])]
-    return [Stage(start, end) for start, end in zip(starts, ends, strict=True)]
+    return list(map(Stage, [1.0, *(2 * end / (1 + end) for end in ends)], ends))
