@@ -99,6 +99,14 @@ class Step:
     clean: Film
 
 
+def displacement(move: Move, landed: Film, clean: Film) -> Film:
+    """How far the move goes by what is guessed where it lands: `clean`, from the film `landed` there."""
+    alpha, sigma = move.schedule.alpha(move.s), move.schedule.sigma(move.s)
+    per_noise = torch.where(sigma > 0, (sigma - move.schedule.sigma(move.t)) / sigma, 0.0)
+    per_clean = alpha - move.schedule.alpha(move.t) - per_noise * alpha
+    return spread(per_noise, landed) * landed + spread(per_clean, landed) * clean
+
+
 class Sampler(ABC):
     """A step of sampling. `guess(noisy, t)` asks the denoiser; `past` is the step before, None at first."""
 
@@ -129,15 +137,8 @@ class Heun(Sampler):
         if not bool(move.goes_on.any()):
             return step
         there = guess(step.noisy, move.s)
-        change = self._displacement(move, step.noisy, there) - (step.noisy - noisy)
+        change = displacement(move, step.noisy, there) - (step.noisy - noisy)
         return Step(move=move, noisy=step.noisy + spread(move.goes_on / 2, noisy) * change, clean=step.clean)
-
-    @staticmethod
-    def _displacement(move: Move, landed: Film, clean: Film) -> Film:
-        alpha, sigma = move.schedule.alpha(move.s), move.schedule.sigma(move.s)
-        per_noise = torch.where(sigma > 0, (sigma - move.schedule.sigma(move.t)) / sigma, 0.0)
-        per_clean = alpha - move.schedule.alpha(move.t) - per_noise * alpha
-        return spread(per_noise, landed) * landed + spread(per_clean, landed) * clean
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,13 @@ class Multistep2(Sampler):
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
         clean = guess(noisy, move.t)
-        ahead = clean
-        if past is not None:
-            ahead = clean + spread(self._reach(move.stretch, past.move.stretch), noisy) * (clean - past.clean)
-        return Step(move=move, noisy=move(noisy, ahead), clean=clean)
+        return Step(move=move, noisy=move(noisy, self.ahead(clean, move=move, past=past)), clean=clean)
+
+    def ahead(self, clean: Film, *, move: Move, past: Step | None) -> Film:
+        """The guess carried on."""
+        if past is None:
+            return clean
+        return clean + spread(self._reach(move.stretch, past.move.stretch), clean) * (clean - past.clean)
 
     @staticmethod
     def _reach(now: Row, before: Row) -> Row:
