@@ -81,12 +81,6 @@ def scaled_linear_betas(steps: int = 1000, *, start: float = 0.00085, end: float
     return from_betas(torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2)
 
 
-def tabulated(schedule: Schedule, steps: int = 1000) -> Betas:
-    """Any schedule as a table of its signal-to-noise ratios, such as Sigmoid's betas."""
-    t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
-    return Betas(1 / (1 + (schedule.sigma(t) / schedule.alpha(t)) ** 2))
-
-
 def zero_terminal(schedule: Betas) -> Betas:
     """Stretched so that nothing is clean after the last step (2305.08891, Algorithm 1).
 

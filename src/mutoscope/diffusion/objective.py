@@ -10,7 +10,6 @@ An error of 1 in a prediction is one of c in the clean film and of n in the nois
 weighting is a function of c and n, and so serves every kind of prediction: min-SNR is min(n^2, gamma c^2).
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -85,15 +84,15 @@ class Weighting(BaseModel):
         """What multiplies the squared error. Infinite only for edm where the prediction says nothing."""
         if self.name == "fused_snr":
             level = fused(level, gamma=self.gamma, decay=self.decay)
-        error = _Error.of(kind, level)
+        clean, noise = _errors(kind, level)
         match self.name:
             case "none":
                 return torch.ones_like(level.alpha)
             case "edm":
-                return error.noise**2 + error.clean**2 / self.std**2
+                return noise**2 + clean**2 / self.std**2
             case "sigmoid":
-                return 1 / (1 / error.noise**2 + 1 / (self.gamma * error.clean**2))
-        return torch.minimum(error.noise**2, self.gamma * error.clean**2)
+                return 1 / (1 / noise**2 + 1 / (self.gamma * clean**2))
+        return torch.minimum(noise**2, self.gamma * clean**2)
 
 
 def fused(level: Level, *, gamma: float = 5.0, decay: float = 0.96) -> Level:
@@ -114,25 +113,18 @@ def fused(level: Level, *, gamma: float = 5.0, decay: float = 0.96) -> Level:
     return Level(alpha=size * (1 + 1 / ratio).rsqrt(), sigma=size * (1 + ratio).rsqrt())
 
 
-@dataclass(frozen=True, eq=False)
-class _Error:
+def _errors(kind: Prediction, level: Level) -> tuple[Tensor, Tensor]:
     """What an error of 1 in a prediction is in the clean film and in the noise."""
-
-    clean: Tensor
-    noise: Tensor
-
-    @classmethod
-    def of(cls, kind: Prediction, level: Level) -> "_Error":
-        alpha, sigma, one = level.alpha, level.sigma, torch.ones_like(level.alpha)
-        match kind:
-            case "clean":
-                return cls(one, alpha / sigma)
-            case "noise":
-                return cls(sigma / alpha, one)
-            case "score":
-                return cls(sigma**2 / alpha, sigma)
-        det = alpha + sigma if kind == "flow" else alpha**2 + sigma**2
-        return cls(sigma / det, alpha / det)
+    alpha, sigma, one = level.alpha, level.sigma, torch.ones_like(level.alpha)
+    match kind:
+        case "clean":
+            return one, alpha / sigma
+        case "noise":
+            return sigma / alpha, one
+        case "score":
+            return sigma**2 / alpha, sigma
+    det = alpha + sigma if kind == "flow" else alpha**2 + sigma**2
+    return sigma / det, alpha / det
 
 
 def loss(

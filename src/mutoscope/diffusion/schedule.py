@@ -64,13 +64,11 @@ class Schedule(ABC):
 
     def time(self, log_snr: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """When the log-SNR is this: 0 or 1 where it never is. Float64, by bisection."""
-        early = torch.zeros_like(log_snr, dtype=torch.float64)
-        late = torch.ones_like(early)
-        for _ in range(54):  # the bits of a float64
-            middle = (early + late) / 2
-            cleaner = self.log_snr(middle) > log_snr
-            early, late = torch.where(cleaner, middle, early), torch.where(cleaner, late, middle)
-        return torch.where(late == 1, late, early)
+        time = torch.zeros_like(log_snr, dtype=torch.float64)
+        for bit in range(1, 55):
+            later = time + 0.5**bit
+            time = torch.where(self.log_snr(later) >= log_snr, later, time)
+        return time
 
     def level(self, t: Float[Tensor, "b f"]) -> Level:
         """alpha and sigma of every frame."""
