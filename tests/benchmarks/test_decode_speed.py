@@ -1,22 +1,17 @@
 """The benchmark of decoding: its variants make the same film; how it takes turns is `turns`' own matter."""
 
-import importlib
 import json
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))  # where a script finds its neighbours
-        return importlib.import_module("decode_speed")
+def bench(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("decode_speed")
 
 
 @pytest.mark.oracle

@@ -1,7 +1,7 @@
 """The benchmark of a denoising step, and how it takes turns: same weights, same flow, paired ratios."""
 
-import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -9,21 +9,16 @@ import pytest
 import torch
 
 pytest.importorskip("diffusers")
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def turns() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))  # where a script finds its neighbours
-        return importlib.import_module("turns")
+def turns(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("turns")
 
 
 @pytest.fixture(scope="module")
-def bench(turns: ModuleType) -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        return importlib.import_module("transformer_step")
+def bench(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("transformer_step")
 
 
 @pytest.mark.oracle

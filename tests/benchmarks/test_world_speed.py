@@ -1,24 +1,15 @@
 """The benchmark of drawing: every vocabulary and batch size is measured, on the same scenes."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("world_speed", FOLDER / "world_speed.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "world_speed", module)  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
+def bench(script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = script("world_speed")
     monkeypatch.setitem(module.BATCHES, "cpu", (1, 2))
     return module
 

@@ -1,0 +1,20 @@
+"""Benchmarks are scripts: a test imports one as Python would find it when it runs."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def _imported(name: str) -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))  # where its neighbours are
+        return import_module(name)
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[str], ModuleType]:
+    """The module of a script in benchmarks/, by its name."""
+    return _imported
