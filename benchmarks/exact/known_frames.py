@@ -3,10 +3,12 @@
 AR(1) films of 16 frames with standard deviation 1, the first 4 known, 256 ancestral steps on VDM's cosine
 schedule, the known frames seen with fresh noise at every step. All of it is linear, so the joint covariance
 of the known frames and the film is carried along exactly; each step's matrix is read off the library's own
-denoiser by showing it unit vectors. Measured are the squared distance W2^2 from the true conditional,
-averaged over known frames, and the energy of the step from the last known frame to the first made one over
-the truth's. (The stated values agree to some per cent, either way: they look like averages over drawn known
-frames, where these are expectations.)
+sampler and denoiser by showing them unit vectors. Measured are the squared distance W2^2 from the true
+conditional, averaged over known frames, and the energy of the step from the last known frame to the first
+made one over the truth's.
+
+Most of the distance is the mean's, which depends on the known frames: here it is the expectation over them.
+The stated values are up to 11 % off on either side, as averages over a few hundred drawn films would be.
 """
 
 from collections.abc import Callable
@@ -20,8 +22,11 @@ from einops import rearrange
 from torch import Tensor
 
 from mutoscope.diffusion.denoiser import Denoiser, GaussianDenoiser
+from mutoscope.diffusion.plan import uniform
 from mutoscope.diffusion.reconstruction import Conditioning, Reconstruction, Replacement, frames_of
+from mutoscope.diffusion.sampler import Move
 from mutoscope.diffusion.schedule import Cosine
+from mutoscope.diffusion.stochastic import Ancestral
 
 FRAMES, KNOWN, STEPS = 16, 4, 256
 FIRST = range(KNOWN)
@@ -67,36 +72,32 @@ def exact(denoiser: Denoiser, seen: Tensor, fresh: Fresh) -> Denoiser:
     return Conditioning(denoiser, frames_of(FIRST), seen)
 
 
-def guess(make: Make, denoiser: Denoiser, t: Tensor) -> Tensor:
-    """The guess as a matrix "f n" on (known frames, film, noise on the known frames)."""
-    units = torch.eye(KNOWN + FRAMES + KNOWN, dtype=torch.float64)
-    seen, noisy, noise = units.split([KNOWN, FRAMES, KNOWN], dim=1)
-    noise = torch.nn.functional.pad(noise, (0, FRAMES - KNOWN))
-    guided = make(denoiser, _film(seen), lambda step, purpose: _film(noise))
+def step(make: Make, denoiser: Denoiser, *, t: Tensor, s: Tensor) -> Tensor:
+    """An ancestral step as a matrix "f n" on (known frames, film, noise on the known frames, noise added)."""
+    units = torch.eye(KNOWN + FRAMES + KNOWN + FRAMES, dtype=torch.float64)
+    seen, noisy, noise, added = map(_film, units.split([KNOWN, FRAMES, KNOWN, FRAMES], dim=1))
+    noise = torch.cat([noise, torch.zeros_like(noisy)], dim=2)[:, :, :FRAMES]
+    guided = make(denoiser, seen, lambda step, purpose: noise)
+
+    def guess(noisy: Tensor, t: Tensor) -> Tensor:
+        return guided(noisy, t.expand(len(noisy), -1), None)
+
+    t, s = t.expand(1, FRAMES), s.expand(1, FRAMES)
+    move = Move(t=t, s=s, schedule=denoiser.schedule, noise=lambda step, purpose: added)
     with torch.no_grad():
-        said = guided(_film(noisy), t.expand(len(units), FRAMES), None)
-    return rearrange(said, "n 1 f 1 1 -> f n")
+        return rearrange(Ancestral()(guess, noisy, move=move, past=None).noisy, "n 1 f 1 1 -> f n")
 
 
 def made(make: Make, film: Tensor, *, steps: int = STEPS) -> Tensor:
     """The joint covariance of the known frames and the film after ancestral sampling."""
     denoiser = Steady(torch.zeros(FRAMES), film, schedule=SCHEDULE)
     joint = torch.block_diag(film[:KNOWN, :KNOWN], torch.eye(FRAMES, dtype=torch.float64))
-    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    for t, s in pairwise(times):
-        joint = _step(joint, guess(make, denoiser, t), t=t, s=s)
+    for t, s in pairwise(uniform(steps)):
+        matrix = step(make, denoiser, t=t, s=s)
+        matrix = torch.cat([torch.eye(KNOWN, matrix.shape[1], dtype=torch.float64), matrix])
+        noises = torch.eye(KNOWN + FRAMES, dtype=torch.float64)
+        joint = matrix @ torch.block_diag(joint, noises) @ matrix.T
     return joint
-
-
-def _step(joint: Tensor, clean: Tensor, *, t: Tensor, s: Tensor) -> Tensor:
-    """DDPM's posterior q(z_s | z_t, clean), said of covariances (VDM with gamma 0)."""
-    rest = torch.exp(SCHEDULE.log_snr(t) - SCHEDULE.log_snr(s))
-    units = torch.eye(KNOWN + FRAMES + KNOWN, dtype=torch.float64)
-    moved = rest * SCHEDULE.alpha(s) / SCHEDULE.alpha(t) * units[KNOWN : KNOWN + FRAMES]
-    matrix = torch.cat([units[:KNOWN], moved + (1 - rest) * SCHEDULE.alpha(s) * clean])
-    before = torch.block_diag(joint, torch.eye(KNOWN, dtype=torch.float64))
-    added = (1 - rest) * SCHEDULE.sigma(s) ** 2 * torch.eye(FRAMES, dtype=torch.float64)
-    return matrix @ before @ matrix.T + torch.block_diag(torch.zeros(KNOWN, KNOWN), added)
 
 
 def judged(joint: Tensor, film: Tensor) -> Continued:

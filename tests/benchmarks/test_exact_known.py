@@ -8,6 +8,8 @@ from benchmarks.exact.gaussian import ar1
 from mutoscope.diffusion.denoiser import GaussianDenoiser
 from mutoscope.diffusion.reconstruction import Conditioning, frames_of
 
+STEP = {"t": torch.tensor(0.4).double(), "s": torch.tensor(0.35).double()}
+
 
 def continued(make, steps=16):
     film = ar1(0.97, known_frames.FRAMES)
@@ -26,24 +28,28 @@ def test_better_knowledge_of_the_known_frames_comes_nearer():
 def test_weight_zero_of_reconstruction_is_replacement_alone():
     film = ar1(0.9, known_frames.FRAMES)
     denoiser = known_frames.Steady(torch.zeros(16), film, schedule=known_frames.SCHEDULE)
-    t = torch.tensor(0.4, dtype=torch.float64)
-    plain = known_frames.guess(known_frames.reconstruction(0), denoiser, t)
-    nearly = known_frames.guess(known_frames.reconstruction(1e-12), denoiser, t)
+    plain, nearly = (
+        known_frames.step(known_frames.reconstruction(weight), denoiser, **STEP) for weight in (0, 1e-12)
+    )
     torch.testing.assert_close(plain, nearly, atol=1e-10, rtol=0)
-    assert torch.equal(plain[:4, :4], torch.eye(4).double()) and not plain[:4, 4:].any()
 
 
-def test_the_matrix_of_a_guess_is_the_guess():
+def test_the_matrix_of_a_step_is_the_step():
+    """Checked against the posterior q(z_s | z_t, clean) of the film that exact conditioning guesses."""
     film = ar1(0.9, known_frames.FRAMES)
-    t = torch.full((1, 16), 0.4, dtype=torch.float64)
     noisy, seen = torch.linspace(-1, 1, 16).double(), torch.linspace(2, 1, 4).double()
     plain = GaussianDenoiser(torch.zeros(16), film, schedule=known_frames.SCHEDULE)
-    said = Conditioning(plain, frames_of(range(4)), seen.reshape(1, 1, 4, 1, 1))(
-        noisy.reshape(1, 1, 16, 1, 1), t, None
-    )
-    matrix = known_frames.guess(known_frames.exact, plain, t[0, 0])
-    expected = matrix @ torch.cat([seen, noisy, torch.zeros(4).double()])
-    torch.testing.assert_close(expected, said.flatten(), atol=1e-8, rtol=0)
+    exact = Conditioning(plain, frames_of(range(4)), seen.reshape(1, 1, 4, 1, 1))
+    clean = exact(noisy.reshape(1, 1, 16, 1, 1), STEP["t"].expand(1, 16), None).flatten()
+    schedule = known_frames.SCHEDULE
+    a, b = schedule.alpha(STEP["t"]), schedule.alpha(STEP["s"])
+    p, q = schedule.sigma(STEP["t"]), schedule.sigma(STEP["s"])
+    rest = (a * q / (b * p)) ** 2
+    matrix = known_frames.step(known_frames.exact, plain, **STEP)
+    said = matrix[:, :20] @ torch.cat([seen, noisy])
+    torch.testing.assert_close(said, rest * b / a * noisy + (1 - rest) * b * clean, atol=1e-8, rtol=0)
+    added = (1 - rest).sqrt() * q * torch.eye(16).double()
+    torch.testing.assert_close(matrix[:, 24:], added, atol=1e-12, rtol=0)
 
 
 def test_a_perfect_film_is_judged_perfect():
