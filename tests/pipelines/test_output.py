@@ -178,6 +178,9 @@ def test_latents_that_are_none_are_refused(tmp_path: Path, interrupted: Path, pi
     save_file({"latents": torch.zeros(3)}, interrupted, metadata=pipeline.notes(pipeline.request(WORDS)))
     with pytest.raises(Refusal, match=r"latents of shape \(3,\)"):
         list(finish(pipeline, interrupted, output=tmp_path / "x.mp4"))
+    save_file({"pixels": torch.zeros(3)}, interrupted, metadata=pipeline.notes(pipeline.request(WORDS)))
+    with pytest.raises(Refusal, match="holds no latents"):
+        list(finish(pipeline, interrupted, output=tmp_path / "x.mp4"))
     save_file({"latents": torch.zeros(3)}, interrupted)
     with pytest.raises(Refusal, match="does not say how it was made"):
         provenance(interrupted)

@@ -80,7 +80,7 @@ class Card(Generic[Module]):
         own = module.state_dict()
         shapes = {name: self.public_shape(name, tuple(x.shape)) for name, x in own.items()}
         for path, names in self._find(folder, shapes).items():
-            with _opened(path) as file, torch.no_grad():
+            with opened(path) as file, torch.no_grad():
                 for name, public in names.items():
                     own[name].copy_(file.get_tensor(public).reshape(own[name].shape))
         return module.eval()
@@ -110,7 +110,7 @@ class Card(Generic[Module]):
         strange: list[str] = []
         for path in weight_files(folder, self.weights):
             found[path] = {}
-            with _opened(path) as file:
+            with opened(path) as file:
                 for public in file.keys():
                     ours = self.to_ours(public)
                     if ours is not None and ours in shapes:
@@ -193,7 +193,8 @@ def _check_shape(path: Path, name: str, found: Shape, wanted: Shape) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """A file of safetensors for the length of the block, with a Refusal for what cannot be read of it."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file

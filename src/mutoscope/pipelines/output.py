@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mutoscope.checkpoints.card import opened
 from mutoscope.media import check_writable, open_writer, read_notes
 from mutoscope.pipelines.generate import Pipeline, Step
 from mutoscope.pipelines.provenance import Provenance, notes_of, provenance_of
@@ -195,12 +196,10 @@ def _keep(path: Path, latents: Tensor, *, notes: Mapping[str, str]) -> None:
 
 
 def _read(path: Path) -> tuple[Tensor, dict[str, str]]:
-    notes = _read_notes(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensor = file.get_tensor("latents")
-    except (SafetensorError, OSError) as error:
-        raise Refusal(f"{path}: holds no latents ({error})") from None
+    with opened(path) as file:
+        if "latents" not in file.keys():
+            raise Refusal(f"{path}: holds no latents")
+        notes, tensor = dict(file.metadata() or {}), file.get_tensor("latents")
     if tensor.ndim != 4 or not tensor.is_floating_point():
         raise Refusal(
             f"{path}: latents of shape {tuple(tensor.shape)}; channels, frames, height and width are needed"
@@ -209,13 +208,8 @@ def _read(path: Path) -> tuple[Tensor, dict[str, str]]:
 
 
 def _read_notes(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except FileNotFoundError:
-        raise Refusal(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise Refusal(f"{path}: damaged, or no safetensors ({error})") from None
+    with opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 @contextmanager
