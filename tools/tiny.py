@@ -70,3 +70,11 @@ def scramble(module: nn.Module, generator: torch.Generator) -> None:
         else:
             weight.copy_(0.1 * noise)
     module.eval()
+
+
+def stirred(module: nn.Module, *, seed: int = 0) -> None:
+    """Noise on all weights, so that gains of 1 and zero initialisations cannot hide a mistake."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))

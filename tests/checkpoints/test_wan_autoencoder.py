@@ -11,6 +11,7 @@ from torch import nn
 from mutoscope.checkpoints import wan_autoencoder
 from mutoscope.models.autoencoder import Autoencoder, AutoencoderConfig
 from mutoscope.video import Refusal
+from tiny import stirred
 
 PLAIN = AutoencoderConfig(base_dim=4, z_dim=2, num_res_blocks=1)
 LAYOUTS = {
@@ -24,14 +25,6 @@ LAYOUTS = {
     ),
 }
 layouts = pytest.mark.parametrize("config", LAYOUTS.values(), ids=LAYOUTS.keys())
-
-
-def stirred(module: nn.Module, *, seed: int = 0) -> None:
-    """Noise on all weights, so that gains of 1 and zero initialisations cannot hide a mistake."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
 def pair(

@@ -14,6 +14,7 @@ from mutoscope.checkpoints import wan_transformer
 from mutoscope.models.text import Text
 from mutoscope.models.transformer import Transformer, TransformerConfig
 from mutoscope.video import Refusal
+from tiny import stirred
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -29,14 +30,6 @@ SHAPES = {
     "head 64, patch 1x2x2": SMALL.model_copy(update={"head_dim": 64, "patch_size": (1, 2, 2), "layers": 1}),
 }
 shapes = pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES.keys())
-
-
-def stirred(module: nn.Module, *, seed: int = 0) -> None:
-    """Noise on all weights, so that gains of 1 and zero initialisations cannot hide a mistake."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
 def ours(config: TransformerConfig) -> Transformer:
