@@ -53,9 +53,9 @@ def test_cosine_hits_its_limits():
         Cosine(limit=-1.0)
 
 
-def test_sigmoid_is_the_published_one():
+@pytest.mark.parametrize(("start", "end", "tau"), [(-3.0, 3.0, 0.9), (0.0, 3.0, 0.3), (-3.0, 1.0, 1.1)])
+def test_sigmoid_is_the_published_one(start, end, tau):
     """2212.11972, Algorithm 1, written out as there; it loses digits near the ends, ours does not."""
-    start, end, tau = -3.0, 3.0, 0.9
     low, high = (1 / (1 + math.exp(-x / tau)) for x in (start, end))
     gamma = (high - torch.sigmoid((T * (end - start) + start) / tau)) / (high - low)
     torch.testing.assert_close(Sigmoid(start, end, tau).alpha(T) ** 2, gamma, atol=1e-14, rtol=0)
