@@ -238,11 +238,11 @@ def test_at_pure_noise_it_looks_just_before():
     seen = films(1)[:, :, :2]
     ones = torch.ones(3, 5, dtype=torch.float64)
     at, before = (
-        Conditioning(gaussian(), frames_of(KNOWN), seen)(films(), t, None) for t in (ones, 0.999 * ones)
+        Conditioning(gaussian(), frames_of(KNOWN), seen)(films(), t, None) for t in (ones, 0.99 * ones)
     )
     assert torch.equal(at, before) and at.isfinite().all()
     mean_given = MEAN[2:] + (seen[..., 0, 0][:, 0] - MEAN[:2]) @ torch.linalg.solve(AR1[:2, :2], AR1[:2, 2:])
-    close(at[:, 0, 2:, 0, 0], mean_given, atol=0.02)
+    close(at[:, 0, 2:, 0, 0], mean_given, atol=0.1)
 
 
 def test_sampling_with_it_ends_in_what_was_seen():

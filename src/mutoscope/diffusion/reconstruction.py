@@ -106,14 +106,15 @@ class Reconstruction(_Observed):
 class Conditioning(_Observed):
     """The mean given what was seen too, with the denoiser's own covariance (PiGDM, Song et al. 2023, exact).
 
-    noise: the standard deviation of errors in `seen`. The equation is solved by conjugate gradients, one
-    backward pass an iteration: as many as there are numbers in `seen` are exact, few suffice. No derivative
-    is left at alpha = 0 (pure noise), so such frames are looked at as if at t = `latest`.
+    noise: the standard deviation of errors in `seen`; a network is helped by some: its derivative is not
+    symmetric. The equation is solved by conjugate gradients, one backward pass an iteration: as many as there
+    are numbers in `seen` are exact, few suffice. At alpha = 0 (pure noise) no derivative is left, so such
+    frames are looked at as if at t = `latest`; much nearer to 1 a network's derivative is mostly error.
     """
 
     noise: float = 0.0
     iterations: int = 32
-    latest: float = 0.999
+    latest: float = 0.99
 
     def __call__(self, noisy: Film, t: Times, condition: Any) -> Film:
         return super().__call__(noisy, torch.where(self.schedule.alpha(t) > 0, t, self.latest), condition)
