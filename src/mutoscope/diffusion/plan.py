@@ -8,12 +8,15 @@
 
 No column ever rises, and the last row is 0. A column may start anywhere: at 1 for a frame to be dreamed up,
 at 0 for one that is known, between for one to be reworked. Full-sequence, autoregressive and pyramid
-sampling, first and last frames are all plans, and the sampler that walks them knows none of their names
-(Diffusion Forcing, Chen et al. 2024, 2407.01392).
+sampling, blocks, key frames, first and last frames are all plans, and the sampler that walks them knows none
+of their names (Diffusion Forcing, Chen et al. 2024, 2407.01392). `python -m mutoscope.diffusion.plan` draws
+them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -21,6 +24,10 @@ from torch import Tensor
 
 from mutoscope.diffusion.schedule import shift as shifted
 from mutoscope.video import Refusal
+
+Kind = Literal["full", "autoregressive", "pyramid", "blocks", "keyframes"]
+# From clean to noise.
+SHADES = " .:-=+*#%@"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,12 @@ class Plan:
         moved = (times.diff(dim=0) != 0).any(dim=1)
         return Plan(times[torch.cat([torch.tensor([True]), moved])])
 
+    def __str__(self) -> str:
+        """A line a row, a character a frame, from blank (clean) over .:-=+*#% to @ (noise)."""
+        shades = (self.times * (len(SHADES) - 1)).ceil().int().tolist()
+        lines = [f"|{''.join(SHADES[shade] for shade in row)}|" for row in shades]
+        return "\n".join([f"{self.frames} frames, {self.steps} steps", *lines])
+
 
 def full_sequence(steps: int, frames: int, *, shift: float = 1.0) -> Plan:
     """All frames together, as ordinary video diffusion does."""
@@ -81,8 +94,53 @@ def pyramid(steps: int, frames: int, *, lag: int | float = 1, shift: float = 1.0
     return staggered(uniform(steps, shift=shift), frames, lag=lag)
 
 
+def blocks(steps: int, frames: int, *, block: int = 4, lag: int | None = None, shift: float = 1.0) -> Plan:
+    """`block` frames together, each block `lag` steps behind the one before it, or after it if lag is None.
+
+    SkyReels-V2's asynchronous sampling (2504.13074): block is its causal_block_size, lag its ar_step. Raises
+    Refusal for a block of no frames.
+    """
+    return delayed(
+        uniform(steps, shift=shift), _by_block(frames, block, steps if lag is None else min(lag, steps))
+    )
+
+
+def keyframes(
+    steps: int, frames: int, *, keys: Sequence[int] | None = None, lag: int | None = None, shift: float = 1.0
+) -> Plan:
+    """Key frames first, then the frame halfway between any two, and so on: each generation `lag` steps
+    behind, or after, the one before it.
+
+    keys: which frames are made first; the ends and every fourth if None. The ends of the film come
+    second if they are no keys. With `.knowing(keys)` the keys are given and the rest is filled in. Raises
+    Refusal for keys outside the film.
+    """
+    return delayed(
+        uniform(steps, shift=shift), _by_generation(frames, keys, steps if lag is None else min(lag, steps))
+    )
+
+
 def flow_match(steps: int, frames: int, *, shift: float = 1.0) -> Plan:
-    """All frames together on the grid of diffusers' FlowMatchEulerDiscreteScheduler, to the last bit.
+    """All frames together on the grid of diffusers' FlowMatchEulerDiscreteScheduler, to the last bit."""
+    return staggered(public(steps, shift=shift), frames, lag=0)
+
+
+def planned(kind: Kind, grid: Float[Tensor, " levels"], frames: int) -> Plan:
+    """The plan of a name over any grid, with what it leaves open as by default. Raises Refusal for others."""
+    _need(frames, 1, "frames")
+    steps = len(grid) - 1
+    if kind == "blocks":
+        return delayed(grid, _by_block(frames, 4, steps))
+    if kind == "keyframes":
+        return delayed(grid, _by_generation(frames, None, steps))
+    lags = {"full": 0, "autoregressive": steps, "pyramid": 1}
+    if kind not in lags:
+        raise Refusal(f"no plan {kind!r}; there are {', '.join(get_args(Kind))}")
+    return staggered(grid, frames, lag=lags[kind])
+
+
+def public(steps: int, *, shift: float = 1.0) -> Float[Tensor, " levels"]:
+    """The steps + 1 levels of diffusers' FlowMatchEulerDiscreteScheduler, float32, to the last bit.
 
     That grid runs evenly between the shifts of 1 and of 1/1000 and is then shifted again, so the shift of its
     low end counts twice; a model sampled there with it is sampled here alike.
@@ -94,7 +152,7 @@ def flow_match(steps: int, frames: int, *, shift: float = 1.0) -> Plan:
     if steps > 1:
         even[-1] = 1000 * low
     grid = _as_diffusers(even / 1000, shift).float().clamp(max=1)
-    return staggered(torch.cat([grid, torch.zeros(1)]), frames, lag=0)
+    return torch.cat([grid, torch.zeros(1)])
 
 
 def uniform(steps: int, *, shift: float = 1.0) -> Float[Tensor, " levels"]:
@@ -111,10 +169,35 @@ def staggered(grid: Float[Tensor, " levels"], frames: int, *, lag: int | float) 
     """
     _need(frames, 1, "frames")
     _need(lag, 0, "lag")
+    return delayed(grid, [int(frame * lag) for frame in range(frames)])
+
+
+def delayed(grid: Float[Tensor, " levels"], late: Sequence[int]) -> Plan:
+    """Every frame walks down the same grid, frame f starting late[f] steps late: any order of frames."""
     steps = len(grid) - 1
-    late = torch.tensor([int(frame * lag) for frame in range(frames)])
-    rows = torch.arange(steps + int(late[-1]) + 1)
-    return Plan(grid.double()[(rows[:, None] - late).clamp(0, steps)])
+    rows = torch.arange(steps + max(late) + 1)
+    return Plan(grid.double()[(rows[:, None] - torch.tensor(late)).clamp(0, steps)])
+
+
+def _by_block(frames: int, block: int, lag: int) -> list[int]:
+    for value, least, name in ((frames, 1, "frames"), (block, 1, "block"), (lag, 0, "lag")):
+        _need(value, least, name)
+    return [frame // block * lag for frame in range(frames)]
+
+
+def _by_generation(frames: int, keys: Sequence[int] | None, lag: int) -> list[int]:
+    _need(frames, 1, "frames")
+    _need(lag, 0, "lag")
+    first = {*range(0, frames, 4), frames - 1} if keys is None else set(keys)
+    if not first <= set(range(frames)) or not first:
+        raise Refusal(f"key frames {sorted(first)}: one or more of 0 to {frames - 1} are needed")
+    born = dict.fromkeys(first, 0)
+    new = {0, frames - 1} - first
+    while len(born) < frames:
+        new = new or {(a + b) // 2 for a, b in pairwise(sorted(born)) if b - a > 1}
+        born |= dict.fromkeys(new, max(born.values()) + 1)
+        new = set()
+    return [born[frame] * lag for frame in range(frames)]
 
 
 def _as_diffusers(t: Tensor, shift: float) -> Tensor:
@@ -125,3 +208,13 @@ def _as_diffusers(t: Tensor, shift: float) -> Tensor:
 def _need(value: int | float, least: int, name: str) -> None:
     if not value >= least:
         raise Refusal(f"{name} is {value}: it must be at least {least}")
+
+
+def main() -> None:
+    """Draws a plan of every kind: 13 frames, 4 steps a frame."""
+    for kind in get_args(Kind):
+        print(f"{kind}: {planned(kind, uniform(4), 13)}\n")
+
+
+if __name__ == "__main__":
+    main()
