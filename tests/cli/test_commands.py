@@ -103,7 +103,7 @@ def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[s
             "--guidance",
             "--negative",
         )
-        options += ("--count", "--sampler")
+        options += ("--count", "--sampler", "--plan")
     assert all(option in text for option in options)
     assert "None" not in text
 
@@ -133,12 +133,13 @@ def test_every_format_is_made_again(
 
 def test_settings_reach_the_film(model: str, place: Path) -> None:
     options = (
-        "--seconds 0.5 --size 24x16 --fps 10 --steps 2 --guidance 1 --negative snow --sampler heun --seed 8"
+        "--seconds 0.5 --size 24x16 --fps 10 --steps 2 --guidance 1 --negative snow --sampler heun --seed 8 "
+        "--plan pyramid"
     )
     assert cli.main(["generate", WORDS, "--model", model, "--output", "x", *options.split()]) == 0
     video = read_video("x")
     assert (len(video), video.size, video.fps) == (5, (24, 16), 10)
-    for word in ('"heun"', '"snow"', '"steps": 2'):
+    for word in ('"heun"', '"snow"', '"steps": 2', '"pyramid"'):
         assert word in video.notes["settings"]
 
 

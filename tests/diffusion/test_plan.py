@@ -118,7 +118,12 @@ def test_blocks_are_skyreels_matrix(steps, frames, lag, block):
 
     grid = torch.arange(steps, 0, -1) * 100  # of the calls; each moves one step on
     matrix, *_ = Public.generate_timestep_matrix(
-        None, frames, grid, base_num_latent_frames=frames, ar_step=lag, causal_block_size=block
+        Public.__new__(Public),
+        frames,
+        grid,
+        base_num_latent_frames=frames,
+        ar_step=lag,
+        causal_block_size=block,
     )
     ours = blocks(steps, frames, block=block, lag=lag).times[:-1] * steps * 100
     assert torch.equal(torch.where(matrix == 999, 100 * steps, matrix).double(), ours.round())
@@ -187,8 +192,8 @@ def test_frames_on_their_own_do_not_care_for_the_plan():
     films = [[*sample(mixed(0), noise, plan=plan)][-1].clean for plan in everyone(uniform(5), 7)]
     for film in films[1:]:
         assert torch.equal(film, films[0])
-    coupled = [[*sample(mixed(0.5), noise, plan=plan)][-1].clean for plan in everyone(uniform(5), 7)[:2]]
-    assert not torch.allclose(*coupled, atol=1e-2)
+    one, other = ([*sample(mixed(0.5), noise, plan=plan)][-1].clean for plan in everyone(uniform(5), 7)[:2])
+    assert not torch.allclose(one, other, atol=1e-2)
 
 
 def test_a_frame_whose_level_stays_is_left_alone_to_the_bit():

@@ -47,6 +47,21 @@ def test_every_setting_changes_the_film(pipeline: Pipeline, settings: dict) -> N
     assert not torch.equal(pipeline.generate(WORDS, **usual).frames, changed.frames)
 
 
+@pytest.mark.parametrize("plan", ["autoregressive", "pyramid", "blocks", "keyframes"])
+def test_every_plan_makes_a_film_of_its_own_and_says_so(pipeline: Pipeline, plan: str) -> None:
+    usual, film = pipeline.generate(WORDS, frames=21), pipeline.generate(WORDS, frames=21, plan=plan)
+    assert torch.equal(film.frames, pipeline.generate(WORDS, frames=21, plan=plan).frames)
+    assert not torch.equal(film.frames, usual.frames)
+    assert f'"plan": "{plan}"' in film.notes["settings"] and "plan" not in usual.notes["settings"]
+    assert [*pipeline.steps(pipeline.request(WORDS, frames=21, plan=plan))][-1].steps > 3
+
+
+def test_a_plan_of_one_frame_is_the_usual_one(pipeline: Pipeline) -> None:
+    """It is told the same time in another shape."""
+    usual, alone = (pipeline.generate(WORDS, frames=1, plan=plan) for plan in ("full", "pyramid"))
+    assert torch.equal(alone.frames, usual.frames)
+
+
 def test_the_words_change_the_film(pipeline: Pipeline) -> None:
     assert not torch.equal(pipeline.generate(WORDS).frames, pipeline.generate("a child at night").frames)
 

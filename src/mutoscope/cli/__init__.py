@@ -47,6 +47,8 @@ SamplerOption = Annotated[
     Literal["euler", "heun", "multistep"] | None,
     tyro.conf.arg(metavar="{euler,heun,multistep}", help_behavior_hint=_OWN),
 ]
+PlanOption = Literal["full", "autoregressive", "pyramid", "blocks", "keyframes"]
+
 
 def generate(
     prompt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPT")],
@@ -62,6 +64,7 @@ def generate(
     negative: Text = "",
     count: int = 1,
     sampler: SamplerOption = None,
+    plan: PlanOption = "full",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     model: Name = None,
 ) -> None:
@@ -80,6 +83,7 @@ def generate(
         negative: what to keep away from.
         count: how many films, with this seed and the next ones.
         sampler: how it moves from noise to film.
+        plan: in what order the frames are made; all but full take more steps.
         precision: what the networks compute in; auto is the fastest here.
         model: who makes it.
     """
@@ -90,7 +94,7 @@ def generate(
         raise Misuse(f"--count is {count}; it must be 1 or more")
     pipeline = load(model, precision=precision)
     settings = {"seconds": seconds, "frames": frames, "size": size, "fps": fps, "steps": steps}
-    settings |= {"guidance": guidance, "negative": negative, "sampler": sampler}
+    settings |= {"guidance": guidance, "negative": negative, "sampler": sampler, "plan": plan}
     requests = [pipeline.request(prompt, seed=seed + i, **settings) for i in range(count)]
     paths = [check_output(path, requests[0]) for path in outputs(output, prompt, count=count)]
     _say_remarks(pipeline, requests[0])

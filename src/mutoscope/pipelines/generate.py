@@ -25,10 +25,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mutoscope.checkpoints.folder import Model
-from mutoscope.diffusion.denoiser import NetworkDenoiser
+from mutoscope.diffusion.denoiser import Network, NetworkDenoiser
 from mutoscope.diffusion.guidance import ClassifierFree
 from mutoscope.diffusion.noise import draw
-from mutoscope.diffusion.plan import flow_match
+from mutoscope.diffusion.plan import planned, public
 from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, Sampler, State, sample
 from mutoscope.models.precision import Precision, default_device, fast_dtype, prepared
 from mutoscope.models.transformer import TextMemory
@@ -100,7 +100,8 @@ class Pipeline:
 
         Args:
             prompt: what to show.
-            settings: seed, frames or seconds, size (width, height), fps, steps, guidance, sampler, negative.
+            settings: seed, frames or seconds, size (width, height), fps, steps, guidance, sampler, negative,
+                plan.
 
         Raises:
             Refusal: a setting out of range, or a size that the model cannot do.
@@ -131,9 +132,9 @@ class Pipeline:
         first = _alike(requests)
         shape = self._latent_shape(first)
         noise = draw([request.seed for request in requests], shape, device=self.device)
-        plan = flow_match(first.steps, shape[1], shift=self.shift)
+        plan = planned(first.plan, public(first.steps, shift=self.shift), shape[1])
         guided = ClassifierFree(
-            NetworkDenoiser(self._flow, dtype=self.dtype),
+            NetworkDenoiser(self._flow(first), dtype=self.dtype),
             first.guidance,
             negative=self._remember([request.negative for request in requests])
             if first.guidance != 1
@@ -202,9 +203,14 @@ class Pipeline:
                 )
         return said
 
-    def _flow(self, noisy: Tensor, t: Tensor, words: TextMemory) -> Tensor:
-        # The grid moves all frames together, so their one time is enough and costs less than one for each.
-        return self._transformer(noisy, t[:, :1], text=words)
+    def _flow(self, request: Request) -> Network:
+        # Where all frames move together, their one time is enough and costs less than one for each.
+        told = slice(1) if request.plan == "full" else slice(None)
+
+        def flow(noisy: Tensor, t: Tensor, words: TextMemory) -> Tensor:
+            return self._transformer(noisy, t[:, told], text=words)
+
+        return flow
 
     @torch.no_grad()
     def _remember(self, texts: Sequence[str]) -> TextMemory:

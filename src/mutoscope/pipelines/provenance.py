@@ -64,7 +64,9 @@ def use_threads_of(made: Provenance) -> None:
 def notes_of(made: Provenance) -> dict[str, str]:
     """The notes of a film."""
     request = made.request
-    values = request.model_dump(mode="json", exclude={"prompt", "seed"})
+    # The usual plan goes without saying, so that the notes of such films stay what they were.
+    said = {"prompt", "seed"} | ({"plan"} if request.plan == "full" else set())
+    values = request.model_dump(mode="json", exclude=said)
     settings = values | {"model": made.model, "precision": made.precision, "machine": made.machine}
     width, height = request.size
     comment = (

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from mutoscope.checkpoints.folder import ModelFacts
+from mutoscope.diffusion.plan import Kind
 from mutoscope.video import Refusal
 
 __all__ = ["Request", "asked", "parsed_size"]
@@ -35,7 +36,7 @@ class Request(BaseModel):
 
     frames: how many pictures. size: width and height in pixels. fps: how fast they are shown (the model does
     not know). steps: how often the sampler moves. guidance: how strongly the words are followed, 1 for none.
-    negative: words to keep away from.
+    negative: words to keep away from. plan: in what order the frames are made; each takes `steps` moves.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -49,6 +50,7 @@ class Request(BaseModel):
     steps: int
     guidance: float
     sampler: SamplerName
+    plan: Kind = "full"
 
     @field_validator("prompt")
     @classmethod
