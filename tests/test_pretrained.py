@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mutoscope.checkpoints.folder import load_model
 from mutoscope.data.loader import WorldSource
 from mutoscope.data.world import SMALL
 from mutoscope.diffusion.noise import draw
+from mutoscope.diffusion.plan import Kind
 from mutoscope.evaluation.probe import load_probe
 from mutoscope.pipelines import PRETRAINED, Pipeline, load
 from mutoscope.training.probe import accuracies
@@ -41,6 +43,17 @@ def test_same_words_and_seed_same_film():
     first, second = (pipeline.generate(WORDS, seed=1, steps=2, frames=5) for _ in range(2))
     assert torch.equal(first.frames, second.frames)
     assert json.loads(first.notes["settings"])["steps"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", get_args(Kind))
+def test_it_films_under_every_plan(plan: Kind):
+    """13 latent frames, 4 steps each, as finite latents; the same to the bit when asked again."""
+    pipeline = load()
+    request = pipeline.request(WORDS, seed=1, steps=4, frames=25, plan=plan)
+    first, second = ([*pipeline.steps(request)][-1].latents for _ in range(2))
+    assert first.shape[2] == 13 and first.isfinite().all() and first.std() > 0.3
+    assert torch.equal(first, second)
 
 
 @pytest.mark.oracle
