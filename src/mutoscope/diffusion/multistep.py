@@ -76,10 +76,11 @@ class Multistep2Sde(_Sde):
 
 @dataclass(frozen=True)
 class Multistep3Sde(_Sde):
-    """The same with two guesses of the past, as in k-diffusion (dpmpp_3m_sde): third order for eta 0.
+    """The same with two guesses of the past, as in k-diffusion (dpmpp_3m_sde): for eta 0 the
+    steps are third-order but for the first two, which lack a past.
 
-    diffusers has it as sde-dpmsolver++ of order 3, with the sign of a half in the last term turned round,
-    which leaves an error of first order.
+    diffusers has it as sde-dpmsolver++ of order 3, with the sign of a half in the last coefficient turned
+    round, so that it goes to -1 and not to 0 with the step.
     """
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
