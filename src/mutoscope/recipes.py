@@ -26,6 +26,10 @@ __all__ = ["RECIPES", "resolve"]
 
 MUON = OptimizerSettings(muon_lr=0.02, adamw_lr=1e-3)
 MUON_CONVOLUTIONS = OptimizerSettings(muon_lr=0.025, adamw_lr=3e-3)
+# What all frames share (who, where in the picture, which way) can be read from the noisy film until t is very
+# near 1: only there do words decide it, so training must go there often (docs/journal.md).
+STILLS = TrainingTimes(shift=6.0, std=1.7)
+FILMS = STILLS.model_copy(update={"independent": 0.15})
 
 
 def _autoencoder(
@@ -92,7 +96,9 @@ CPU = Recipe(
         transformer=_transformer(256, 6, channels=24),
         pieces=(
             Piece(
-                joint=JointSettings(lengths={1: 1.0}, frames_a_step=96, figure=3.0, text_length=28),
+                joint=JointSettings(
+                    lengths={1: 1.0}, frames_a_step=96, figure=3.0, text_length=28, times=STILLS,
+                ),
                 train=TrainSettings(
                     minutes=10, seed=2, optimizer=MUON, warmup_steps=50, ema=0.995, decay_share=0.0,
                     precision="bfloat16", log_steps=20,
@@ -102,7 +108,7 @@ CPU = Recipe(
                 joint=JointSettings(
                     lengths={1: 0.1, 4: 0.25, 13: 0.65},
                     frames_a_step=208, figure=3.0, text_length=28,
-                    times=TrainingTimes(shift=2.0, independent=0.15),
+                    times=FILMS,
                 ),
                 train=TrainSettings(
                     minutes=54, seed=3, optimizer=MUON, warmup_steps=50, ema=0.999, decay_share=0.3,
@@ -135,7 +141,9 @@ GPU = Recipe(
         transformer=_transformer(384, 9, channels=32, text=256),
         pieces=(
             Piece(
-                joint=JointSettings(lengths={1: 1.0}, frames_a_step=1024, figure=3.0, compiled=True),
+                joint=JointSettings(
+                    lengths={1: 1.0}, frames_a_step=1024, figure=3.0, compiled=True, times=STILLS
+                ),
                 train=TrainSettings(
                     minutes=2, seed=2, optimizer=MUON, warmup_steps=100, ema=0.995, decay_share=0.0,
                     precision="bfloat16", log_steps=50, checkpoint_steps=10**6,
@@ -145,7 +153,7 @@ GPU = Recipe(
             Piece(
                 joint=JointSettings(
                     lengths={1: 0.1, 5: 0.2, 17: 0.7}, frames_a_step=2176, figure=3.0, compiled=True,
-                    times=TrainingTimes(shift=2.0, independent=0.15),
+                    times=FILMS,
                 ),
                 train=TrainSettings(
                     minutes=11, seed=3, optimizer=MUON, warmup_steps=200, ema=0.999, decay_share=0.3,
