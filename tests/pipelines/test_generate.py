@@ -39,6 +39,10 @@ def test_the_same_request_is_the_same_film_bit_for_bit(pipeline: Pipeline) -> No
         {"negative": "snow"},
         {"sampler": "heun"},
         {"sampler": "multistep"},
+        {"sampler": "unipc"},
+        {"sampler": "ddpm"},
+        {"sampler": "ancestral"},
+        {"sampler": "sde"},
     ],
 )
 def test_every_setting_changes_the_film(pipeline: Pipeline, settings: dict) -> None:
@@ -130,8 +134,8 @@ def test_a_preview_has_the_size_asked_for(pipeline: Pipeline) -> None:
 
 def test_guidance_one_asks_the_network_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    flow = pipeline._flow
-    monkeypatch.setattr(pipeline, "_flow", lambda *arguments: calls.append(1) or flow(*arguments))
+    network = pipeline._flow(pipeline.request(WORDS))
+    monkeypatch.setattr(pipeline, "_flow", lambda request: lambda *seen: calls.append(1) or network(*seen))
     pipeline.generate(WORDS, steps=4, guidance=1.0)
     assert len(calls) == 4
     pipeline.generate(WORDS, steps=4, guidance=2.0)

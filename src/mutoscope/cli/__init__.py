@@ -44,8 +44,8 @@ Output = Annotated[
 Again = Annotated[str | None, tyro.conf.arg(metavar="F", help_behavior_hint="(default: beside FILE)")]
 Text = Annotated[str, tyro.conf.arg(metavar="TEXT")]
 SamplerOption = Annotated[
-    Literal["euler", "heun", "multistep"] | None,
-    tyro.conf.arg(metavar="{euler,heun,multistep}", help_behavior_hint=_OWN),
+    Literal["euler", "heun", "multistep", "unipc", "ddpm", "ancestral", "sde"] | None,
+    tyro.conf.arg(metavar="{euler,heun,multistep,unipc,ddpm,ancestral,sde}", help_behavior_hint=_OWN),
 ]
 PlanOption = Literal["full", "autoregressive", "pyramid", "blocks", "keyframes"]
 

@@ -27,9 +27,12 @@ from torch import Tensor
 from mutoscope.checkpoints.folder import Model
 from mutoscope.diffusion.denoiser import Network, NetworkDenoiser
 from mutoscope.diffusion.guidance import ClassifierFree
+from mutoscope.diffusion.multistep import Multistep2Sde, UniPc
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import planned, public
+from mutoscope.diffusion.prior import Fresh
 from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, Sampler, State, sample
+from mutoscope.diffusion.stochastic import Ancestral, Ddim
 from mutoscope.models.precision import Precision, default_device, fast_dtype, prepared
 from mutoscope.models.transformer import TextMemory
 from mutoscope.pipelines.provenance import Provenance, machine, notes_of
@@ -38,7 +41,10 @@ from mutoscope.video import Refusal, Video
 
 __all__ = ["Pipeline", "Step"]
 
-SAMPLERS: dict[str, type[Sampler]] = {"euler": Euler, "heun": Heun, "multistep": Multistep2}
+SAMPLERS: dict[str, Sampler] = {
+    "euler": Euler(), "heun": Heun(), "multistep": Multistep2(), "unipc": UniPc(),
+    "ddpm": Ddim(eta=1.0), "ancestral": Ancestral(), "sde": Multistep2Sde(),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +137,8 @@ class Pipeline:
         """Samples the films of one or more requests, yielding a `Step` after every step."""
         first = _alike(requests)
         shape = self._latent_shape(first)
-        noise = draw([request.seed for request in requests], shape, device=self.device)
+        seeds = [request.seed for request in requests]
+        noise = draw(seeds, shape, device=self.device)
         plan = planned(first.plan, public(first.steps, shift=self.shift), shape[1])
         guided = ClassifierFree(
             NetworkDenoiser(self._flow(first), dtype=self.dtype),
@@ -141,7 +148,10 @@ class Pipeline:
             else None,
         )
         words = self._remember([request.prompt for request in requests])
-        states = sample(guided, noise, plan=plan, condition=words, sampler=SAMPLERS[first.sampler]())
+        states = sample(
+            guided, noise, plan=plan, condition=words, sampler=SAMPLERS[first.sampler],
+            fresh=Fresh(seeds, shape, device=self.device),
+        )  # fmt: skip
         return (self._step(state, first) for state in states)
 
     def decode(

@@ -17,7 +17,7 @@ from mutoscope.video import Refusal
 
 __all__ = ["Request", "asked", "parsed_size"]
 
-SamplerName = Literal["euler", "heun", "multistep"]
+SamplerName = Literal["euler", "heun", "multistep", "unipc", "ddpm", "ancestral", "sde"]
 SAMPLERS = get_args(SamplerName)
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
@@ -36,7 +36,8 @@ class Request(BaseModel):
 
     frames: how many pictures. size: width and height in pixels. fps: how fast they are shown (the model does
     not know). steps: how often the sampler moves. guidance: how strongly the words are followed, 1 for none.
-    negative: words to keep away from. plan: in what order the frames are made; each takes `steps` moves.
+    negative: words to keep away from. sampler: how it moves to the film. plan: in what order the frames
+    are made; each takes `steps` moves.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
