@@ -14,7 +14,7 @@ import torch
 
 from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.plan import Plan
-from mutoscope.diffusion.sampler import Film, Move, State, displacement
+from mutoscope.diffusion.sampler import Film, Move, State, bound, displacement
 from mutoscope.diffusion.schedule import precise
 from mutoscope.video import Refusal
 
@@ -34,11 +34,12 @@ def invert(
 
 
 def _climb(denoiser: Denoiser, noisy: Film, *, plan: Plan, condition: Any, looks: int) -> Iterator[State]:
+    guess = bound(denoiser, condition)
     for step, (t, s) in enumerate(pairwise(plan.times.flip(0).split(1)), start=1):
         move, above = Move(t=t, s=s, schedule=denoiser.schedule, step=step), noisy
         with torch.no_grad():
             for _ in range(looks):
-                guess = denoiser(above, s.expand(len(noisy), -1), condition)
-                above = noisy + displacement(move, above, guess)
+                clean = guess(above, s)
+                above = noisy + displacement(move, above, clean)
         noisy = above
-        yield State(step=step, steps=plan.steps, t=s[0], noisy=noisy, clean=guess)
+        yield State(step=step, steps=plan.steps, t=s[0], noisy=noisy, clean=clean)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.plan import uniform
-from mutoscope.diffusion.sampler import Euler, Move, Sampler
+from mutoscope.diffusion.sampler import Euler, Move, Sampler, bound
 from mutoscope.diffusion.schedule import Schedule, precise, spread
 from mutoscope.video import Refusal
 
@@ -80,11 +80,7 @@ def rolling(
     """
     source, sampler = iter(map(precise, noise)), sampler or Euler()
     held, past = list(islice(source, window.frames)), deque(maxlen=window.context)
-
-    def guess(noisy: Film, t: Row) -> Film:
-        return denoiser(noisy, t.expand(len(noisy), -1), condition)
-
-    left = window.total
+    guess, left = bound(denoiser, condition), window.total
     while held:
         film, seen = torch.stack([*past, *held], dim=2), len(past)
         rows = [window.times(still, held=len(held), past=seen) for still in range(left, -1, -1)]

@@ -185,12 +185,14 @@ def sample(
     """
     if plan.frames != noise.shape[2]:
         raise Refusal(f"the plan has {plan.frames} frames and the noise {noise.shape[2]}: they must agree")
-    guess = _bind(denoiser, condition)
+    guess = bound(denoiser, condition)
     moves = _moves(plan, denoiser.schedule, fresh)
     return _walk(guess, precise(noise), moves=moves, sampler=sampler or Euler())
 
 
-def _bind(denoiser: Denoiser, condition: Any) -> Guess:
+def bound(denoiser: Denoiser, condition: Any) -> Guess:
+    """The denoiser of one condition, asked with one row of times for all films."""
+
     def guess(noisy: Film, t: Row) -> Film:
         return denoiser(noisy, t.expand(len(noisy), -1), condition)
 

@@ -55,6 +55,8 @@ class Renewing(Sampler):
 class Ddim(Renewing):
     """eta^2 of the posterior's share (2010.02502, eq. 16): eta 0 is Euler, 1 is DDPM (2006.11239).
 
+    k-diffusion's Euler-ancestral of the same eta, down to sigma_down and up by sigma_up, is this too.
+
     diffusers' DDIMScheduler lands 1000 // steps below the level it was asked at, and not on the level it asks
     at next, unless steps divides 1000 and the spacing is not "linspace"; here a step ends where the next
     begins.
@@ -67,13 +69,6 @@ class Ddim(Renewing):
 
     def share(self, move: Move) -> Row:
         return self.eta**2 * posterior_share(move)
-
-
-@dataclass(frozen=True)
-class EulerAncestral(Ddim):
-    """Down to sigma_down and up again by sigma_up, as k-diffusion has it: in numbers, Ddim with eta 1."""
-
-    eta: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ __all__ = ["Pipeline", "Step"]
 
 SAMPLERS: dict[str, Sampler] = {
     "euler": Euler(), "heun": Heun(), "multistep": Multistep2(), "unipc": UniPc(),
-    "ddpm": Ddim(eta=1.0), "ancestral": Ancestral(), "sde": Multistep2Sde(),
+    "ddpm": Ddim(eta=1.0), "ancestral": Ancestral(corrector=0.1), "sde": Multistep2Sde(),
 }  # fmt: skip
 
 
