@@ -347,3 +347,25 @@ def test_the_command_offers_what_a_request_takes() -> None:
     offered, _ = get_args(get_args(cli.SamplerOption)[0])
     assert get_args(offered) == get_args(Request.model_fields["sampler"].annotation)
     assert get_args(cli.PlanOption) == get_args(Request.model_fields["plan"].annotation)
+
+
+def test_an_autoencoder_is_measured_on_a_folder_of_clips(
+    model: str, place: Path, capsys: pytest.CaptureFixture[str]
+):
+    clips = place / "clips"
+    clips.mkdir()
+    assert cli.main(["generate", WORDS, "--model", model, "--output", str(clips / "one.mp4")]) == 0
+    (clips / "metadata.csv").write_text("file_name,text\none.mp4,a man\nnone.mp4,nobody\n")
+    capsys.readouterr()
+    measured = ["evaluate", "autoencoder", "--model", model, "--clips", "2", "--data", str(clips)]
+    assert cli.main(measured) == 0
+    captured = capsys.readouterr()
+    assert "none.mp4" in captured.err
+    assert "PSNR, dB" in captured.out and "nan" not in captured.out and "2 clips" in captured.out
+    assert (place / "evaluation" / "autoencoder.json").exists()
+
+
+def test_agreement_has_no_real_clips(model: str, place: Path, capsys: pytest.CaptureFixture[str]):
+    line = refused(capsys, "evaluate", "agreement", "--model", model, "--data", "clips")
+    assert "--data clips" in line and "evaluate autoencoder" in line
+    assert names(place) == []

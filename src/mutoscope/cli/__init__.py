@@ -182,10 +182,13 @@ def evaluate(
     prompts: int = 200,
     seeds: int = 3,
     clips: int = 96,
+    data: Annotated[
+        str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: the made world)")
+    ] = None,
     steps: Count = None,
     guidance: Number = None,
 ) -> None:
-    """Measure a model trained on the made world; writes OUT/WHAT.json, .txt and .png.
+    """Measure a model; writes OUT/WHAT.json, .txt and .png.
 
     Args:
         what: agreement (do films show what was asked), or autoencoder (are reconstructions faithful).
@@ -193,7 +196,8 @@ def evaluate(
         out: folder for the report.
         prompts: how many of the 200 prompts whose combinations were kept out of training.
         seeds: films of each prompt.
-        clips: drawn clips that the autoencoder is measured on.
+        clips: how many clips the autoencoder is measured on.
+        data: a folder of real clips to measure the autoencoder on.
         steps: of sampling.
         guidance: of sampling.
     """
@@ -204,7 +208,9 @@ def evaluate(
     found = load_model(folder)
     begun = time.monotonic()
     if what == "autoencoder":
-        events = _autoencoder_events(found, clips)
+        events = _autoencoder_events(found, clips, data)
+    elif data is not None:
+        raise Misuse(f"--data {data}: agreement is of the made world; real clips are for `evaluate autoencoder`")
     else:
         settings = {"steps": steps, "guidance": guidance}
         events = _agreement_events(found, folder / "probe", prompts=prompts, seeds=seeds, settings=settings)
@@ -218,16 +224,20 @@ def evaluate(
     print(f"{report.save(out)}: {what}.json, {what}.txt, {what}.png")
 
 
-def _autoencoder_events(found: Any, clips: int) -> Iterator[Any]:
-    from mutoscope.data.loader import WorldSource
+def _autoencoder_events(found: Any, clips: int, data: str | None) -> Iterator[Any]:
+    from mutoscope.data.clips import verify
+    from mutoscope.data.loader import FolderSource, WorldSource
     from mutoscope.data.world import VOCABULARIES
     from mutoscope.pipelines.reconstruction import autoencoder_report
 
     facts = found.facts
-    vocabulary = VOCABULARIES[facts.vocabulary or "small"]
-    source = WorldSource(
-        vocabulary, frames=facts.frames, size=facts.size, fps=facts.fps, seed=99, held_out=True
-    )
+    shape = {"frames": facts.frames, "size": facts.size, "fps": facts.fps, "seed": 99}
+    if data is None:
+        source = WorldSource(VOCABULARIES[facts.vocabulary or "small"], held_out=True, **shape)
+    else:
+        verdict = verify(data)
+        print(verdict, file=sys.stderr)
+        source = FolderSource(list(verdict.good), **shape)
     return autoencoder_report(found.autoencoder, source, count=clips)
 
 

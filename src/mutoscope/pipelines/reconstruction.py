@@ -89,10 +89,12 @@ class AutoencoderReport:
         }
 
     def __str__(self) -> str:
-        lines = [f"{MEASURES[name]:<38}{value:8.3f}" for name, value in self.numbers.items()]
-        lines.append(f"{'... correlation on rainy clips':<38}{self.rain_correlation:8.3f}")
+        named = {MEASURES[name]: value for name, value in self.numbers.items()}
+        named["... correlation on rainy clips"] = self.rain_correlation
         for attribute in ("weather", "style"):
-            lines += [f"{f'PSNR, {word}':<38}{value:8.3f}" for word, value in self.groups(attribute).items()]
+            named |= {f"PSNR, {word}": value for word, value in self.groups(attribute).items()}
+        # Real clips have no figure to look at, and no weather.
+        lines = [f"{name:<38}{value:8.3f}" for name, value in named.items() if not math.isnan(value)]
         return "\n".join([*lines, f"{len(self.rows)} clips"])
 
     def as_dict(self) -> dict[str, Any]:
