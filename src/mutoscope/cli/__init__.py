@@ -210,7 +210,7 @@ def evaluate(
     if what == "autoencoder":
         events = _autoencoder_events(found, clips, data)
     elif data is not None:
-        raise Misuse(f"--data {data}: agreement is of the made world; real clips are for `evaluate autoencoder`")
+        raise Misuse(f"--data {data}: agreement is of the made world; take `evaluate autoencoder` for clips")
     else:
         settings = {"steps": steps, "guidance": guidance}
         events = _agreement_events(found, folder / "probe", prompts=prompts, seeds=seeds, settings=settings)
