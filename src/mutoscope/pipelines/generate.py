@@ -23,9 +23,10 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from mutoscope.checkpoints.folder import Model
-from mutoscope.diffusion.denoiser import Network, NetworkDenoiser
+from mutoscope.diffusion.denoiser import Denoiser, Network, NetworkDenoiser
 from mutoscope.diffusion.guidance import ClassifierFree
 from mutoscope.diffusion.multistep import Multistep2Sde, UniPc
 from mutoscope.diffusion.noise import draw
@@ -139,20 +140,49 @@ class Pipeline:
         shape = self._latent_shape(first)
         seeds = [request.seed for request in requests]
         noise = draw(seeds, shape, device=self.device)
-        plan = planned(first.plan, public(first.steps, shift=self.shift), shape[1])
-        guided = ClassifierFree(
-            NetworkDenoiser(self._flow(first), dtype=self.dtype),
-            first.guidance,
-            negative=self._remember([request.negative for request in requests])
-            if first.guidance != 1
-            else None,
-        )
+        plan = planned(first.plan, self.grid(first), shape[1])
+        guided = self._guided(requests, self._flow(first))
         words = self._remember([request.prompt for request in requests])
         states = sample(
             guided, noise, plan=plan, condition=words, sampler=SAMPLERS[first.sampler],
             fresh=Fresh(seeds, shape, device=self.device),
         )  # fmt: skip
         return (self._step(state, first) for state in states)
+
+    @property
+    def time_stride(self) -> int:
+        """How many pictures a latent frame holds; the first holds one."""
+        return self._autoencoder.time_stride
+
+    @property
+    def space_stride(self) -> int:
+        """How many pixels wide and high a latent is."""
+        return self._autoencoder.space_stride
+
+    def grid(self, request: Request) -> Float[Tensor, " levels"]:
+        """The levels that a frame walks down."""
+        return public(request.steps, shift=self.shift)
+
+    def denoiser(self, request: Request) -> Denoiser:
+        """Guesses films of `words(request)`, guided as the request says, at any time of every frame."""
+        return self._guided([request], self._flow_of_frames)
+
+    def words(self, request: Request) -> TextMemory:
+        """What the denoiser is told: the condition it takes."""
+        return self._remember([request.prompt])
+
+    @torch.no_grad()
+    def encode(self, pictures: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "c f2 h2 w2"]:
+        """The latents of pictures, as the denoiser knows them and in its whole patches.
+
+        The last picture is repeated until the last latent frame is full; `decode` cuts off what was added.
+        """
+        pixels = Video(pictures, 1.0).tensor()[None].to(self.device, self.dtype)
+        z = self._autoencoder.encode(pixels.contiguous(memory_format=torch.channels_last_3d)).mode()
+        z = self._autoencoder.normalise(z.float())
+        _, q, r = self._transformer.config.patch_size
+        added = (0, -z.shape[4] % r, 0, -z.shape[3] % q, 0, 0)
+        return functional.pad(z, added, mode="replicate")[0] if any(added) else z[0]
 
     def decode(
         self, latents: Float[Tensor, "c f h w"], request: Request
@@ -213,12 +243,21 @@ class Pipeline:
                 )
         return said
 
+    def _guided(self, requests: Sequence[Request], flow: Network) -> Denoiser:
+        scale, negative = requests[0].guidance, [request.negative for request in requests]
+        denoiser = NetworkDenoiser(flow, dtype=self.dtype)
+        return ClassifierFree(denoiser, scale, negative=self._remember(negative) if scale != 1 else None)
+
+    def _flow_of_frames(self, noisy: Tensor, t: Tensor, words: TextMemory) -> Tensor:
+        return self._transformer(noisy, t, text=words)
+
     def _flow(self, request: Request) -> Network:
         # Where all frames move together, their one time is enough and costs less than one for each.
-        told = slice(1) if request.plan == "full" else slice(None)
+        if request.plan != "full":
+            return self._flow_of_frames
 
         def flow(noisy: Tensor, t: Tensor, words: TextMemory) -> Tensor:
-            return self._transformer(noisy, t[:, told], text=words)
+            return self._transformer(noisy, t[:, :1], text=words)
 
         return flow
 
