@@ -1,0 +1,117 @@
+"""What is known of a film, and how it reaches a network."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mutoscope.diffusion.denoiser import NetworkDenoiser
+from mutoscope.diffusion.guidance import ClassifierFree
+from mutoscope.diffusion.known import Condition, Conditioned, Known, enlarged, shrunk
+from mutoscope.diffusion.process import Process
+
+
+def film(*, seed: int = 0, batch: int = 2, frames: int = 3, side: int = 8) -> Tensor:
+    shape = (batch, 2, frames, side, side)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def whose(*rows: list[int]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.bool)
+
+
+def test_nothing_known_adds_nothing_but_empty_channels():
+    noisy = film()
+    beside = Known.nothing(noisy).beside(noisy)
+    assert torch.equal(beside[:, :2], noisy) and not beside[:, 2:].any() and beside.shape[1] == 5
+
+
+def test_known_frames_stand_at_their_place_and_the_others_are_hidden():
+    clean, noisy = film(), film(seed=1)
+    beside = Known.frames(clean, whose([1, 0, 0], [0, 1, 1])).beside(noisy)
+    assert torch.equal(beside[0, 2:4, 0], clean[0, :, 0]) and torch.equal(beside[1, 2:4, 1:], clean[1, :, 1:])
+    assert not beside[0, 2:4, 1:].any() and not beside[1, 2:4, 0].any()
+    assert beside[0, 4, 0].eq(1).all() and beside[1, 4, 0].eq(0).all()
+
+
+def test_a_hidden_frame_cannot_be_seen_whatever_it_holds():
+    noisy, which = film(), whose([1, 0, 0], [1, 0, 0])
+    one, other = (Known.frames(film(seed=s), which) for s in (1, 2))
+    other.value[:, :, 0] = one.value[:, :, 0]
+    assert torch.equal(one.beside(noisy), other.beside(noisy))
+
+
+def test_samples_that_know_nothing():
+    known = Known.frames(film(), whose([1, 1, 0], [1, 1, 0])).of(torch.tensor([True, False]))
+    assert known.mask[0].sum() == 2 * 64 and not known.mask[1].any()
+
+
+def test_a_small_film_is_seen_whole():
+    clean = film()
+    known = Known.small(shrunk(clean, 4), height=8, width=8)
+    assert known.mask.eq(1).all() and known.value.shape == clean.shape
+
+
+def test_shrinking_takes_means_and_enlarging_keeps_flat_films():
+    clean = film()
+    assert torch.allclose(shrunk(clean, 2)[0, 0, 0, 0, 0], clean[0, 0, 0, :2, :2].mean())
+    assert shrunk(clean, 8).shape == (2, 2, 3, 1, 1)
+    flat = torch.full((1, 1, 2, 2, 2), 0.3)
+    larger = enlarged(flat, height=8, width=6)
+    torch.testing.assert_close(larger, torch.full((1, 1, 2, 8, 6), 0.3))
+
+
+def test_a_window_is_cut_of_value_and_mask_alike():
+    clean = film()
+    known = Known.frames(clean, whose([1, 0, 1], [0, 0, 1])).window(2, 4, height=4, width=3)
+    assert torch.equal(known.value, clean[..., 2:6, 4:7]) and known.mask.shape == (2, 1, 3, 4, 3)
+
+
+def test_noise_on_what_is_known_is_that_of_the_films_own_schedule():
+    clean, noise, t = film(), film(seed=1), torch.tensor([0.0, 0.4], dtype=torch.float64)
+    schedule = Process().noising()
+    known = Known.frames(clean, whose([1, 1, 1], [1, 1, 1])).noised(t, noise, schedule=schedule)
+    alpha, sigma = schedule.alpha(t[1]), schedule.sigma(t[1])
+    torch.testing.assert_close(known.value[1], alpha * clean[1] + sigma * noise[1], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(known.value[0], clean[0], rtol=1e-4, atol=1e-3)  # a log-SNR of 20
+    assert torch.equal(known.t, t)
+
+
+class Heard:
+    """A network that says its input back and keeps what it was told."""
+
+    def __call__(self, noisy: Tensor, t: Tensor, **told: Any) -> Tensor:
+        self.channels, self.t, self.told = noisy.shape[1], t, told
+        return noisy[:, :2] * 0.5
+
+
+def test_all_that_a_network_is_told_is_put_together_in_one_place():
+    heard, images = Heard(), whose([0, 0, 1], [0, 0, 1])
+    known = Known.nothing(film()).noised(torch.tensor([0.1, 0.2]), film(), schedule=Process().noising())
+    condition = Condition("words", known, images)
+    t = torch.full((2, 3), 0.5)
+    Conditioned(heard, Process())(film(), t, condition)
+    assert heard.channels == 5 and torch.equal(heard.t, 1000 * t)
+    assert heard.told["text"] == "words" and torch.equal(heard.told["images"], images)
+    torch.testing.assert_close(heard.told["labels"], torch.tensor([[100.0], [200.0]]))
+
+
+def test_a_network_without_such_channels_sees_the_film_alone():
+    heard = Heard()
+    Conditioned(heard, Process())(film(), torch.ones(2, 3), Condition())
+    assert heard.channels == 2 and heard.told == {"text": None, "images": None, "labels": None}
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_it_is_the_network_of_a_denoiser_and_can_be_guided_by_its_context(scale: float):
+    """Align Your Latents' context guidance: away from what is said where nothing is known."""
+
+    def sees(noisy: Tensor, t: Tensor, **told: Any) -> Tensor:
+        return noisy[:, 2:4]
+
+    process, noisy, clean, t = Process(prediction="clean"), film(), film(seed=1), torch.full((2, 3), 0.7)
+    denoiser = NetworkDenoiser(Conditioned(sees, process), process.noising(), process.prediction)
+    known = Condition(known=Known.frames(clean, whose([1, 1, 1], [1, 1, 1])))
+    guided = ClassifierFree(denoiser, scale, negative=Condition(known=Known.nothing(noisy)))
+    torch.testing.assert_close(guided(noisy, t, known), scale * clean, rtol=1e-12, atol=1e-12)
