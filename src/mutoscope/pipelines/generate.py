@@ -137,7 +137,7 @@ class Pipeline:
     def steps(self, *requests: Request) -> Iterator[Step]:
         """Samples the films of one or more requests, yielding a `Step` after every step."""
         first = _alike(requests)
-        shape = self._latent_shape(first)
+        shape = self.latent_shape(first)
         seeds = [request.seed for request in requests]
         noise = draw(seeds, shape, device=self.device)
         plan = planned(first.plan, self.grid(first), shape[1])
@@ -267,7 +267,7 @@ class Pipeline:
         text = replace(text, rows=text.rows.to(self.device), mask=text.mask.to(self.device))
         return self._transformer.remember(text)
 
-    def _latent_shape(self, request: Request) -> tuple[int, int, int, int]:
+    def latent_shape(self, request: Request) -> tuple[int, int, int, int]:
         """Channels, frames, height and width of latents that cover the film, in whole patches."""
         config, stride = self._transformer.config, self._autoencoder.space_stride
         frames = 1 + -(-(request.frames - 1) // self._autoencoder.time_stride)
