@@ -106,3 +106,43 @@ def test_gradients_pass_through_the_windows():
 def test_frames_that_nobody_would_see_are_refused(window, stride):
     with pytest.raises(Refusal, match=f"window {window}, stride {stride}"):
         fusion(9, window=window, stride=stride)
+
+
+@pytest.mark.parametrize(("axis", "window", "calls"), [("h", 2, 2), ("w", 2, 3), ("w", 4, 1)])
+def test_windows_lie_along_any_axis(axis, window, calls):
+    """Rows and columns too: a network of single pixels cannot tell, and is shown no more than the window."""
+    shown, film, t = [], noisy(5), torch.rand(2, 5, generator=torch.Generator().manual_seed(0))
+
+    def network(film, t, condition):
+        shown.append(dict(zip("bcfhw", film.shape, strict=True))[axis])
+        return torch.sin(3 * film) + t[:, None, :, None, None]
+
+    denoiser = NetworkDenoiser(network, prediction="clean")
+    whole = denoiser(film, t, None)
+    shown.clear()
+    assert torch.equal(Windowed(denoiser, window, 1, axis=axis)(film, t, None), whole)
+    assert shown == [window] * calls
+
+
+def test_one_axis_in_the_other_is_a_tile_and_its_shares_are_a_product():
+    film, t = noisy(2, torch.float64), torch.zeros(2, 2)
+
+    def corner(film, t, condition):
+        """Says nothing but in the first row and column of what it sees."""
+        said = torch.zeros_like(film)
+        said[..., 0, 0] = 1
+        return said
+
+    denoiser = NetworkDenoiser(corner, prediction="clean")
+    fused = Windowed(Windowed(denoiser, 2, 1, axis="w"), 2, 1, axis="h")(film, t, None)
+    row, column = (_of_the_first(fusion(side, window=2, stride=1)) for side in (3, 4))
+    torch.testing.assert_close(fused, (row[:, None] * column).expand_as(fused), atol=1e-15, rtol=0)
+
+
+def _of_the_first(shares):
+    """How much of each place is the guess of the window that begins there."""
+    own = torch.zeros(shares.shape[1], dtype=shares.dtype)
+    for share in shares:
+        first = int(share.nonzero()[0])
+        own[first] = share[first]
+    return own

@@ -1,15 +1,16 @@
 """Long films by a denoiser of short ones: it looks at windows of frames, and the guesses are fused.
 
+Large films too: a window may be of rows or of columns, and one in the other is a tile.
+
 Windows overlap, and each is weighted by a triangle 1, 2, .. 2, 1 (FreeNoise, Qiu et al. 2023, 2310.15169, for
 its attention; MultiDiffusion, 2302.08113, for whole guesses, of which the weighted mean is the least-squares
 answer). With the noise of `prior.Reuse` the far ends of a film are also alike.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,16 +34,21 @@ def fusion(frames: int, *, window: int, stride: int) -> Float[Tensor, "windows f
     return weight / weight.sum(dim=0)
 
 
+Axis = Literal["f", "h", "w"]
+
+
 @dataclass(frozen=True, eq=False)
 class Windowed:
     """denoiser: of films of up to `window` frames; this one is of films of any length, a call a window.
 
-    A film of one window comes out bit for bit as from the denoiser alone, and so do guesses that agree.
+    axis: along which windows lie: frames, height or width. A film of one window comes out bit for bit as from
+    the denoiser alone, and so do guesses that agree.
     """
 
     denoiser: Denoiser
     window: int
     stride: int
+    axis: Axis = "f"
 
     @property
     def schedule(self) -> Schedule:
@@ -51,12 +57,15 @@ class Windowed:
     def __call__(
         self, noisy: Float[Tensor, "b c f h w"], t: Float[Tensor, "b f"], condition: Any
     ) -> Float[Tensor, "b c f h w"]:
-        shares = fusion(noisy.shape[2], window=self.window, stride=self.stride)
+        axis = "bcfhw".index(self.axis)
+        shares = fusion(noisy.shape[axis], window=self.window, stride=self.stride)
         fused = torch.zeros_like(precise(noisy))
         # A running mean, which stays bit for bit where what comes is the same.
         for share, own in zip((shares / shares.cumsum(dim=0)).nan_to_num(), shares > 0, strict=True):
-            seen = slice(int(own.nonzero()[0]), int(own.nonzero()[-1]) + 1)
-            guess = self.denoiser(noisy[:, :, seen], t[:, seen], condition)
-            weight = rearrange(share[seen], "f -> f 1 1").to(fused, non_blocking=True)
-            fused[:, :, seen] += weight * (guess - fused[:, :, seen])
+            first, many = int(own.nonzero()[0]), int(own.sum())
+            seen = noisy.narrow(axis, first, many)
+            guess = self.denoiser(seen, t[:, first : first + many] if self.axis == "f" else t, condition)
+            weight = share[first : first + many].reshape([-1 if k == axis else 1 for k in range(5)])
+            part = fused.narrow(axis, first, many)
+            part += weight.to(fused, non_blocking=True) * (guess - part)
         return fused
