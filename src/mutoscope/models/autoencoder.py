@@ -12,47 +12,24 @@ future, hence
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mutoscope.models.causal import CausalConv, FrameAttention, Memory, ResidualBlock
 from mutoscope.models.coders import AutoencoderConfig, Decoder, Encoder
+from mutoscope.models.latents import (
+    Posterior,
+    check_channels,
+    check_crop,
+    cropped,
+    padded_to_multiple,
+    posterior_of,
+    statistics,
+)
 from mutoscope.models.resampling import Downsample, Upsample, patchify, unpatchify
 from mutoscope.video import Refusal
-
-LOGVAR_RANGE = (-30.0, 20.0)
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """A diagonal Gaussian over latents, `b c f h w`; `logvar` is clamped to [-30, 20]."""
-
-    mean: Tensor
-    logvar: Tensor
-
-    @property
-    def std(self) -> Tensor:
-        return (0.5 * self.logvar).exp()
-
-    def mode(self) -> Tensor:
-        return self.mean
-
-    def sample(self, noise: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
-        """mean + std * noise, with standard normal `noise` given or drawn from `generator`."""
-        if noise is None:
-            noise = torch.randn(
-                self.mean.shape, dtype=self.mean.dtype, device=self.mean.device, generator=generator
-            )
-        return self.mean + self.std * noise
-
-    def kl(self) -> Tensor:
-        """The divergence from N(0, 1) in nats, per element."""
-        return 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar)
 
 
 class Autoencoder(nn.Module):
@@ -84,8 +61,9 @@ class Autoencoder(nn.Module):
         The last row and column are repeated up to a multiple of the space stride, and the last frame up to
         1 + k * time_stride frames: nothing is dropped, and `decode(z, size=, frames=)` crops back.
         """
-        self._check(x, channels=3, what="pixels")
-        return self._encode(_pad_frames(self._pad_space(x), -(x.shape[2] - 1) % self.time_stride), None)
+        check_channels(x, 3, what="pixels")
+        lacking = -(x.shape[2] - 1) % self.time_stride
+        return self._encode(_pad_frames(x, lacking), None)
 
     def decode(
         self, z: Float[Tensor, "b c f h w"], *, size: tuple[int, int] | None = None, frames: int | None = None
@@ -94,12 +72,12 @@ class Autoencoder(nn.Module):
 
         `size` (width, height) in pixels and `frames` cut off what `encode` added.
         """
-        self._check(z, channels=self.config.z_dim, what="latents")
-        self._check_crop(z, size)
+        check_channels(z, self.config.z_dim, what="latents")
+        check_crop(z, size, stride=self.space_stride)
         longest = 1 + (z.shape[2] - 1) * self.time_stride
         if frames is not None and not 1 <= frames <= longest:
             raise Refusal(f"frames={frames}: {z.shape[2]} latent frames decode to 1..{longest} frames")
-        return _crop(self._decode(z, None), size)[:, :, :frames]
+        return cropped(self._decode(z, None), size)[:, :, :frames]
 
     def stream_encode(self, chunks: Iterable[Float[Tensor, "b 3 _ h w"]]) -> Iterator[Posterior]:
         """`encode`, chunk by chunk: chunks of any lengths in, a posterior of one latent frame at a time out.
@@ -109,10 +87,10 @@ class Autoencoder(nn.Module):
         """
         memory = Memory()
         for i, x in enumerate(_regroup(chunks, first=1, later=self.time_stride)):
-            self._check(x, channels=3, what="pixels")
+            check_channels(x, 3, what="pixels")
             lacking = self.time_stride - x.shape[2] if i else 0
             with torch.no_grad():
-                posterior = self._encode(_pad_frames(self._pad_space(x), lacking), memory)
+                posterior = self._encode(_pad_frames(x, lacking), memory)
             yield posterior
 
     def stream_decode(
@@ -133,10 +111,10 @@ class Autoencoder(nn.Module):
                 raise Refusal(f"{name}={value}: 1 or more is needed")
         memory, left = Memory(), frames
         for z in _regroup(chunks, first=step, later=step):
-            self._check(z, channels=self.config.z_dim, what="latents")
-            self._check_crop(z, size)
+            check_channels(z, self.config.z_dim, what="latents")
+            check_crop(z, size, stride=self.space_stride)
             with torch.no_grad():
-                x = _crop(self._decode(z, memory), size)[:, :, :left]
+                x = cropped(self._decode(z, memory), size)[:, :, :left]
             left = None if left is None else left - x.shape[2]
             yield x
             if left == 0:
@@ -146,46 +124,20 @@ class Autoencoder(nn.Module):
 
     def normalise(self, z: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """(z - latents_mean) / latents_std per channel: what a denoiser works on."""
-        mean, std = self._statistics(z)
+        mean, std = statistics(z, mean=self.config.latents_mean, std=self.config.latents_std)
         return (z - mean) / std
 
     def denormalise(self, z: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """z * latents_std + latents_mean: what `decode` takes."""
-        mean, std = self._statistics(z)
+        mean, std = statistics(z, mean=self.config.latents_mean, std=self.config.latents_std)
         return z * std + mean
 
     def _encode(self, x: Tensor, memory: Memory | None) -> Posterior:
-        x = patchify(x, self.config.patch_size or 1)
-        mean, logvar = self.after_encoder(self.encoder(x, memory)).chunk(2, dim=1)
-        return Posterior(mean=mean, logvar=logvar.clamp(*LOGVAR_RANGE))
+        x = patchify(padded_to_multiple(x, self.space_stride), self.config.patch_size or 1)
+        return posterior_of(self.after_encoder(self.encoder(x, memory)))
 
     def _decode(self, z: Tensor, memory: Memory | None) -> Tensor:
         return unpatchify(self.decoder(self.before_decoder(z), memory), self.config.patch_size or 1)
-
-    def _statistics(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        channels, shape = self.config.z_dim, (-1, 1, 1, 1)
-        mean = z.new_tensor(self.config.latents_mean or [0.0] * channels).reshape(shape)
-        return mean, z.new_tensor(self.config.latents_std or [1.0] * channels).reshape(shape)
-
-    def _pad_space(self, x: Tensor) -> Tensor:
-        right, bottom = -x.shape[4] % self.space_stride, -x.shape[3] % self.space_stride
-        return F.pad(x, (0, right, 0, bottom, 0, 0), mode="replicate") if right or bottom else x
-
-    def _check(self, x: Tensor, *, channels: int, what: str) -> None:
-        if x.ndim != 5 or x.shape[1] != channels or prod(x.shape) == 0:
-            raise Refusal(
-                f"{what} of shape {tuple(x.shape)}: b c f h w with c = {channels} and no empty axis is needed"
-            )
-
-    def _check_crop(self, z: Tensor, size: tuple[int, int] | None) -> None:
-        if size is None:
-            return
-        full = (z.shape[4] * self.space_stride, z.shape[3] * self.space_stride)
-        if not all(f - self.space_stride < s <= f for s, f in zip(size, full, strict=True)):
-            raise Refusal(
-                f"size={size}: these latents decode to {full[0]}x{full[1]}, "
-                f"of which fewer than {self.space_stride} pixels can be cut off each way"
-            )
 
 
 def initialise(model: Autoencoder) -> None:
@@ -227,10 +179,6 @@ def _begin_in_time(conv: CausalConv, *, taps: tuple[float, ...]) -> None:
 
 def _pad_frames(x: Tensor, count: int) -> Tensor:
     return torch.cat([x, x[:, :, -1:].expand(-1, -1, count, -1, -1)], dim=2) if count else x
-
-
-def _crop(x: Tensor, size: tuple[int, int] | None) -> Tensor:
-    return x if size is None else x[..., : size[1], : size[0]]
 
 
 def _regroup(chunks: Iterable[Tensor], *, first: int, later: int) -> Iterator[Tensor]:

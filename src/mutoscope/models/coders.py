@@ -22,6 +22,7 @@ from mutoscope.models.causal import (
     RMSNorm,
     activated,
 )
+from mutoscope.models.latents import check_statistics
 from mutoscope.models.resampling import AverageDown, CopyUp, Downsample, Upsample
 
 
@@ -62,12 +63,7 @@ class AutoencoderConfig(BaseModel):
 
     @model_validator(mode="after")
     def _statistics_fit(self) -> "AutoencoderConfig":
-        for name in ("latents_mean", "latents_std"):
-            count = len(getattr(self, name))
-            if count not in (0, self.z_dim):
-                raise ValueError(f"{name} has {count} numbers; z_dim {self.z_dim} needs as many")
-        if any(std <= 0 for std in self.latents_std):
-            raise ValueError(f"latents_std has {min(self.latents_std)}; every deviation must be above 0")
+        check_statistics(self.z_dim, mean=self.latents_mean, std=self.latents_std)
         return self
 
     @property
