@@ -1,0 +1,236 @@
+"""A U-Net over space and time: an image network, a video network, or one that grew from the other.
+
+    down    at each resolution some layers, then half the height and width
+    middle  two layers, attention between
+    up      the same resolutions back; every layer also sees what its twin on the way down made
+
+Frames are folded into the batch, and only the layers of `temporal.py` mix them. One class and four uses,
+by `UNetConfig.time`: image models (Stable Diffusion 1.5 and 2.1; none), Video Diffusion Models (`vdm`), image
+models with layers over frames put in (`align`, see `inflate`), and the public video models of ModelScope and
+SVD. Folders of all of them are read and written by the cards in `checkpoints/`.
+
+What is predicted (noise, velocity) is the business of `diffusion/`; t is the number that the model's
+sinusoids embed, whatever it means: 0..999, ln(sigma)/4, or 1000 times a time in [0, 1].
+"""
+
+from collections.abc import Iterator
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from mutoscope.models.temporal import TEMPORAL, Frames, NumberEmbedding, Scene
+from mutoscope.models.text import Text
+from mutoscope.models.unet_attention import attended
+from mutoscope.models.unet_blocks import Layer, Stage, Upsample, activated, as_maps, as_rows, time_attention
+from mutoscope.models.unet_config import UNetConfig
+from mutoscope.video import Refusal
+
+__all__ = ["UNet", "UNetConfig", "inflate"]
+
+
+class UNet(nn.Module):
+    """Noisy frames, times and conditions to what the network was trained to predict.
+
+    `checkpointing`: give up what layers computed and compute it again for gradients, for less memory.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.channels[0]
+        self.first = nn.Conv2d(config.in_channels, width, 3, padding=1)
+        self.time = NumberEmbedding(width, hidden=4 * width, out=4 * width)
+        self.labels = self._label_embedding()
+        entry = config.time is not None and config.time.entry
+        heads = config.heads[0]
+        self.entry = time_attention(width, heads=heads, config=config, entry=True) if entry else None
+        skips = [width]
+        self.down = nn.ModuleList(_down_stages(config, skips))
+        self.middle = _middle_stage(config)
+        self.up = nn.ModuleList(_up_stages(config, skips))
+        self.norm = nn.GroupNorm(config.groups, width, eps=config.eps)
+        self.last = nn.Conv2d(width, config.out_channels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        self.checkpointing = False
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _label_embedding(self) -> NumberEmbedding | None:
+        config, width = self.config, 4 * self.config.channels[0]
+        if not config.labels:
+            return None
+        embedding = NumberEmbedding(config.label_dim, hidden=width, out=width, numbers=config.labels)
+        return embedding.start_at_zero()
+
+    def temporal_parameters(self) -> list[nn.Parameter]:
+        """The weights that an image model does not have: layers over frames, their merges, and labels.
+
+        Train these and freeze the rest (`requires_grad_(False)`), and single frames stay what they were.
+        """
+        added = [m for m in self.modules() if isinstance(m, TEMPORAL) or (m is self.labels and m is not None)]
+        return list({id(p): p for module in added for p in module.parameters()}.values())
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "b c f h w"],
+        t: Float[Tensor, "b _"],
+        *,
+        text: Text | Float[Tensor, "b m d"] | None = None,
+        images: Bool[Tensor, "b f"] | None = None,
+        labels: Float[Tensor, "b k"] | None = None,
+    ) -> Float[Tensor, "b out f h w"]:
+        """The prediction, in the dtype of `noisy`.
+
+        Args:
+            noisy: frames, height and width multiples of `config.factor`.
+            t: what the sinusoids embed: "b 1", one for each sample, or "b f", one for each frame.
+            text: rows that are attended as they are, or a `Text`; None is the empty text.
+            images: frames that are independent images: they see no other frame and no other frame sees
+                them. The others are one clip, in the order in which they stand.
+            labels: micro-conditioning, `config.labels` numbers (SVD: fps - 1, motion bucket, noise level).
+
+        Raises ValueError for what does not fit the config.
+        """
+        self._check(noisy, t, text=text, labels=labels)
+        if images is None:
+            return self._predict(noisy, t, Frames(noisy.shape[2]), text=text, labels=labels)
+        # The clip first, so that neighbours in memory are neighbours in time.
+        order = images.to(torch.uint8).argsort(dim=1, stable=True)
+        frames = Frames(noisy.shape[2], images.gather(1, order))
+        t = t.expand(-1, frames.count).gather(1, order)
+        out = self._predict(in_order(noisy, order), t, frames, text=text, labels=labels)
+        return in_order(out, order.argsort(dim=1))
+
+    def _check(self, noisy: Tensor, t: Tensor, *, text: Text | Tensor | None, labels: Tensor | None) -> None:
+        (f, h, w), factor, config = noisy.shape[2:], self.config.factor, self.config
+        if h % factor or w % factor:
+            raise ValueError(f"frames of {h}x{w} do not divide by {factor}; pad or crop them")
+        if t.ndim != 2 or t.shape[1] not in (1, f):
+            raise ValueError(f"times have shape {tuple(t.shape)}; needed is (batch, 1) or (batch, {f})")
+        if text is not None and config.text_dim is None:
+            raise ValueError("text is given, and the model has no layer for it (text_dim is None)")
+        given = 0 if labels is None else labels.shape[1]
+        if given != config.labels:
+            raise ValueError(f"{given} labels are given, and the model wants {config.labels}")
+
+    def _predict(
+        self, noisy: Tensor, t: Tensor, frames: Frames, *, text: Text | Tensor | None, labels: Tensor | None
+    ) -> Tensor:
+        words = None if text is None or self.config.text_dim is None else attended(text)
+        scene = Scene(frames, F.silu(self._time(t, frames, labels)), words)
+        maps = rearrange(noisy.to(self.first.weight.dtype), "b c f h w -> (b f) h w c").contiguous()
+        x = self.first(maps.movedim(-1, 1)).contiguous(memory_format=torch.channels_last)
+        if self.entry is not None:
+            x = as_maps(self.entry(as_rows(x, frames), scene), x)
+        x = self._up(*self._down(x, scene), scene)
+        out = self.last(activated(x, self.norm))
+        return rearrange(out, "(b f) c h w -> b c f h w", f=frames.count).to(noisy.dtype)
+
+    def _time(self, t: Tensor, frames: Frames, labels: Tensor | None) -> Float[Tensor, "b f e"]:
+        time = rearrange(self.time(t.reshape(-1, 1)), "(b f) e -> b f e", b=len(t))
+        if self.labels is None or labels is None:
+            return time
+        told = self.labels(labels).unsqueeze(1)
+        time_config = self.config.time
+        if frames.images is not None and time_config is not None and time_config.merge == "alpha":
+            told = told.masked_fill(frames.images.unsqueeze(-1), 0.0)  # images see the image model
+        return time + told
+
+    def _down(self, x: Tensor, scene: Scene) -> tuple[Tensor, list[Tensor]]:
+        skips = [x]
+        for stage in self.down:
+            for layer in stage.layers:
+                x = self._run(layer, x, scene)
+                skips.append(x)
+            if stage.shrink is not None:
+                x = stage.shrink(x)
+                skips.append(x)
+        return x, skips
+
+    def _up(self, x: Tensor, skips: list[Tensor], scene: Scene) -> Tensor:
+        for layer in self.middle.layers:
+            x = self._run(layer, x, scene)
+        for stage in self.up:
+            for layer in stage.layers:
+                x = self._run(layer, torch.cat([x, skips.pop()], dim=1), scene)
+            if stage.grow is not None:
+                x = stage.grow(x)
+        return x
+
+    def _run(self, layer: Layer, x: Tensor, scene: Scene) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, x, scene, use_reentrant=False)
+        return layer(x, scene)
+
+
+def in_order(x: Float[Tensor, "b c f h w"], order: Tensor) -> Float[Tensor, "b c f h w"]:
+    """Frame order[b, k] of every sample at place k."""
+    return x.gather(2, order[:, None, :, None, None].expand_as(x))
+
+
+def _down_stages(config: UNetConfig, skips: list[int]) -> Iterator[Stage]:
+    """Stages on the way down; what they leave for the way up is written to `skips`."""
+    for level, width in enumerate(config.channels):
+        layers = []
+        for _ in range(config.layers):
+            layers.append(Layer(skips[-1], width, level=level, config=config, eps=config.eps_of(level)))
+            skips.append(width)
+        shrink = None
+        if level + 1 < len(config.channels):
+            shrink = nn.Conv2d(width, width, 3, stride=2, padding=1)
+            skips.append(width)
+        yield Stage(layers, shrink=shrink, grow=None)
+
+
+def _middle_stage(config: UNetConfig) -> Stage:
+    """Two layers; the first attends whatever its level does."""
+    level, width = len(config.channels) - 1, config.channels[-1]
+    eps = config.eps_of(len(config.channels))
+    everywhere = {"attention": (True,) * (level + 1)}
+    if config.time is not None and config.time.levels is not None:
+        everywhere["time"] = config.time.model_copy(update={"levels": (True,) * (level + 1)})  # type: ignore[assignment]
+    attending = config.model_copy(update=everywhere)
+    layers = [
+        Layer(width, width, level=level, config=attending, eps=eps, attends=attends)
+        for attends in (True, False)
+    ]
+    return Stage(layers, shrink=None, grow=None)
+
+
+def _up_stages(config: UNetConfig, skips: list[int]) -> Iterator[Stage]:
+    """Stages on the way up, which take from the end of `skips`."""
+    levels = len(config.channels)
+    width = config.channels[-1]
+    for index, level in enumerate(reversed(range(levels))):
+        layers = []
+        for _ in range(config.layers + 1):
+            out = config.channels[level]
+            eps = config.eps_of(levels + 1 + index)
+            layers.append(Layer(width + skips.pop(), out, level=level, config=config, eps=eps))
+            width = out
+        yield Stage(layers, shrink=None, grow=Upsample(width) if level else None)
+
+
+def inflate(image: UNet, config: UNetConfig) -> UNet:
+    """A model of `config` that holds the weights of `image`, a network without layers over frames.
+
+    It starts as the image model on every frame. Input channels beyond those of the image model come last
+    and start at zero. Refusal where the two differ in anything but layers over frames, labels and input.
+    """
+    model = UNet(config)
+    own = model.state_dict()
+    for name, weight in image.state_dict().items():
+        if name == "first.weight" and name in own and weight.shape[1] < own[name].shape[1]:
+            weight = F.pad(weight, (0, 0, 0, 0, 0, own[name].shape[1] - weight.shape[1]))
+        if name not in own or own[name].shape != weight.shape:
+            there = tuple(own[name].shape) if name in own else "not there"
+            raise Refusal(
+                f"{name} is {tuple(weight.shape)} in the image model and {there} in the other; "
+                "make its config by `image.config.with_time(...)`"
+            )
+        own[name].copy_(weight)
+    return model
