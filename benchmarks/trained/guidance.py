@@ -1,0 +1,141 @@
+"""Guidance of one network by itself without words, by itself in a band of levels only, or by a weaker one.
+
+Kinds of discs are hues that overlap, so that a film can be the wrong kind and yet be a good film. Guidance
+makes the kind surer; what it costs in variety is in the Fréchet distance. The weak network is the same
+training with half the width and a quarter of the steps.
+"""
+
+from dataclasses import replace
+
+import torch
+from benchmarks.trained.discs import KINDS
+from benchmarks.trained.experiment import Arms, Comparison, Experiment, Outcome
+from benchmarks.trained.features import distance
+from benchmarks.trained.learner import DiscTask, Scale, Trained, clock, learned, longer, seeded
+from benchmarks.trained.state import colour_drift, kind_of, measured
+from torch import Tensor
+
+from mutoscope.diffusion.contrast import Autoguidance
+from mutoscope.diffusion.denoiser import Denoiser
+from mutoscope.diffusion.guidance import ClassifierFree
+from mutoscope.diffusion.noise import draw
+from mutoscope.diffusion.plan import full_sequence
+from mutoscope.diffusion.sampler import Multistep2, sample
+
+__all__ = ["EXPERIMENT"]
+
+SCALES = (1.5, 2.0, 3.0)
+BAND = (0.2, 0.8)
+STEPS, SHIFT = 10, 2.0
+UNSEEN = 7 * 10**6
+WAYS = ("classifier-free", "interval", "autoguidance")
+
+
+def run(unit: str, scale: Scale, seed: int) -> Outcome:
+    main, weak = _trained(scale, seed), _trained(longer(_narrower(scale), 0.25), seed)
+    began = clock(scale)
+    true = scale.discs.draw(UNSEEN + seed, scale.films, device=scale.device)
+    arms: Arms = {"none": _numbers(main.denoiser, true.video, scale=scale, seed=seed)}
+    for way in WAYS:
+        for strength in SCALES:
+            guided = _guided(way, strength, main=main.denoiser, weak=weak.denoiser)
+            arms[f"{way} {strength:g}"] = _numbers(guided, true.video, scale=scale, seed=seed)
+    arms["weak alone"] = _numbers(weak.denoiser, true.video, scale=scale, seed=seed)
+    other = scale.discs.draw(2 * UNSEEN + seed, scale.films, device=scale.device)
+    arms["true films"] = _measured(other.video, other.kind, true.video)
+    return Outcome(main.seconds + weak.seconds, clock(scale) - began, arms)
+
+
+def _trained(scale: Scale, seed: int) -> Trained:
+    task = DiscTask(seeded(scale, seed), scale.discs, scale.batch, seed, unconditional=0.15)
+    return learned(task, scale, seed=seed)
+
+
+def _narrower(scale: Scale) -> Scale:
+    return replace(scale, heads=max(1, scale.heads // 2))
+
+
+def _guided(way: str, strength: float, *, main: Denoiser, weak: Denoiser) -> Denoiser:
+    match way:
+        case "classifier-free":
+            return ClassifierFree(main, strength)
+        case "interval":
+            return ClassifierFree(main, strength, band=BAND)
+    return Autoguidance(main, weak, strength)
+
+
+def _numbers(denoiser: Denoiser, true: Tensor, *, scale: Scale, seed: int) -> dict[str, float]:
+    kind = torch.arange(scale.films) % KINDS
+    noise = draw(
+        range(seed * scale.films, (seed + 1) * scale.films),
+        (3, scale.frames, scale.size, scale.size),
+        device=scale.device,
+    )
+    plan = full_sequence(STEPS, scale.frames, shift=SHIFT)
+    *_, last = sample(denoiser, noise, plan=plan, condition=kind.to(scale.device), sampler=Multistep2())
+    return _measured(last.clean, kind, true)
+
+
+def _measured(video: Tensor, kind: Tensor, true: Tensor) -> dict[str, float]:
+    state = measured(video)
+    return {
+        "FD": distance(video, true),
+        "right kind": float((kind_of(state).cpu() == kind).float().mean()),
+        "colour drift a frame": float(colour_drift(state).mean()),
+    }
+
+
+def _best(arms: Arms, way: str, quantity: str = "FD") -> float:
+    return min(arms[f"{way} {strength:g}"][quantity] for strength in SCALES)
+
+
+def _most(arms: Arms, way: str) -> float:
+    return max(arms[f"{way} {strength:g}"]["right kind"] for strength in SCALES)
+
+
+EXPERIMENT = Experiment(
+    name="guidance",
+    title="Guidance by itself, in a band, and by a weaker network",
+    published="autoguidance is better than the interval, that than classifier-free guidance, that than none, "
+    "by Fréchet distance (2406.02507, 2404.07724); distance is a U over the scale, and the sureness of the "
+    "kind rises with it.",
+    units=("both networks",),
+    run=run,
+    comparisons=(
+        Comparison(
+            "FD: none over the best classifier-free",
+            "above 1",
+            lambda a: a["none"]["FD"] / _best(a, WAYS[0]),
+            1.0,
+        ),
+        Comparison(
+            "FD: best classifier-free over the best interval",
+            "above 1",
+            lambda a: _best(a, WAYS[0]) / _best(a, WAYS[1]),
+            1.0,
+        ),
+        Comparison(
+            "FD: best interval over the best autoguidance",
+            "above 1",
+            lambda a: _best(a, WAYS[1]) / _best(a, WAYS[2]),
+            1.0,
+        ),
+        Comparison(
+            "FD: classifier-free at 3 over its best",
+            "above 1",
+            lambda a: a["classifier-free 3"]["FD"] / _best(a, WAYS[0]),
+            1.0 + 1e-9,
+        ),
+        Comparison(
+            "right kind: classifier-free at 3 less none",
+            "above 0",
+            lambda a: a["classifier-free 3"]["right kind"] - a["none"]["right kind"],
+            1e-9,
+        ),
+        Comparison(
+            "right kind: most by autoguidance less none",
+            "reported",
+            lambda a: _most(a, WAYS[2]) - a["none"]["right kind"],
+        ),
+    ),
+)

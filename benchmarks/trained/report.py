@@ -1,0 +1,87 @@
+"""docs/trained.md: every row that has been measured, its numbers with their spread and their cost."""
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.trained.experiment import Comparison, Experiment, Record
+from benchmarks.trained.features import SEEDS
+
+__all__ = ["report"]
+
+HEAD = f"""# Trained experiments
+
+Claims of papers about noise, times and guidance, on small networks trained for it on films of one bouncing
+disc, whose colours, place and speed can be read from the pixels. Written by `python -m benchmarks.trained
+ROW`; the numbers lie in `benchmarks/results/trained_ROW.json`. The exact counterparts, without training, are
+in [exact.md](exact.md).
+
+Numbers are means over seeds (lowest to highest); arms of one seed share first weights, films and white noise,
+and ratios are taken within a seed. FD is the squared Fréchet distance on random networks of the seeds
+{", ".join(map(str, SEEDS))}, to true films of the same number. Cost is in seconds of one core.
+A row that did not come out as published says so.
+"""
+
+
+def report(found: Mapping[Experiment, Record]) -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *(_section(experiment, record) for experiment, record in found.items())])
+
+
+def _section(experiment: Experiment, record: Record) -> str:
+    seeds = record.complete(experiment)
+    scale = record.scale
+    where = (
+        f"`python -m benchmarks.trained {experiment.name} --scale {scale.name} --seeds {len(seeds)}`: "
+        f"{scale.size}x{scale.size} pixels, {scale.frames} frames, {scale.layers} layers of width "
+        f"{32 * scale.heads}, {scale.steps} steps of {scale.batch} films, {scale.films} films measured."
+    )
+    parts = [f"## {experiment.title}", f"Published: {experiment.published}", where]
+    if not seeds:
+        return "\n\n".join([*parts, "Not yet measured for any seed.", ""])
+    parts += [_numbers(record, seeds), _comparisons(experiment.comparisons, record, seeds)]
+    parts += [_cost(experiment, record, seeds), *filter(None, [experiment.remark])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _numbers(record: Record, seeds: Sequence[int]) -> str:
+    """A line an arm, a column a quantity."""
+    arms = record.arms(seeds[0])
+    columns = list(dict.fromkeys(quantity for numbers in arms.values() for quantity in numbers))
+    lines = [_line("arm", *columns), _line(*["---"] * (len(columns) + 1))]
+    for arm, numbers in arms.items():
+        cells = [
+            spread([record.arms(seed)[arm][column] for seed in seeds]) if column in numbers else ""
+            for column in columns
+        ]
+        lines.append(_line(arm, *cells))
+    return "\n".join(lines)
+
+
+def _comparisons(comparisons: Sequence[Comparison], record: Record, seeds: Sequence[int]) -> str:
+    lines = [_line("compared within a seed", "wanted", "measured", "seeds that meet it"), _line(*["---"] * 4)]
+    for one in comparisons:
+        values = [one.value(record.arms(seed)) for seed in seeds]
+        met = f"{sum(map(one.met, values))} of {len(values)}" if one.asks else ""
+        lines.append(_line(one.label, one.wanted, spread(values), met))
+    return "\n".join(lines)
+
+
+def _cost(experiment: Experiment, record: Record, seeds: Sequence[int]) -> str:
+    told = []
+    for unit in experiment.units:
+        outcomes = [record.outcomes[seed][unit] for seed in seeds]
+        training, measuring = (
+            sum(getattr(outcome, part) for outcome in outcomes) / len(outcomes)
+            for part in ("training", "measuring")
+        )
+        told.append(f"{unit} {training:.0f} + {measuring:.0f}")
+    return f"Seconds a seed, training + measuring: {'; '.join(told)}."
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean (lowest to highest)."""
+    mean = sum(values) / len(values)
+    return f"{mean:.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
