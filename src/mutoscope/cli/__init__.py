@@ -1,4 +1,4 @@
-"""mutoscope generate | reproduce | train | evaluate: the command.
+"""mutoscope generate | extend | animate | interpolate | upscale | reproduce | train | evaluate: the command.
 
 Every subcommand is a function: its parameters are the options, its docstring is the help. What it needs is
 imported inside it, so that `mutoscope --help` does not wait for torch. Results go to stdout, progress and
@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from mutoscope.cli import tasks
 from mutoscope.cli.display import SECONDS_BETWEEN_LINES, TrainingDisplay, filming
+from mutoscope.cli.method import MethodOptions, PlanOption, SamplerOption
 from mutoscope.cli.parsing import Misuse, parsed
 
 if TYPE_CHECKING:
@@ -42,12 +44,12 @@ Output = Annotated[
     str | None, tyro.conf.arg(metavar="F", help_behavior_hint="(default: named after the words)")
 ]
 Again = Annotated[str | None, tyro.conf.arg(metavar="F", help_behavior_hint="(default: beside FILE)")]
-Text = Annotated[str, tyro.conf.arg(metavar="TEXT")]
-SamplerOption = Annotated[
-    Literal["euler", "heun", "multistep", "unipc", "ddpm", "ancestral", "sde"] | None,
-    tyro.conf.arg(metavar="{euler,heun,multistep,unipc,ddpm,ancestral,sde}", help_behavior_hint=_OWN),
+Films = Annotated[
+    tuple[str, ...], tyro.conf.arg(metavar="FILM ...", help_behavior_hint="(default: beside FILE)")
 ]
-PlanOption = Literal["full", "autoregressive", "pyramid", "blocks", "keyframes"]
+Text = Annotated[str, tyro.conf.arg(metavar="TEXT")]
+Weak = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID", help_behavior_hint="(default: none)")]
+Method = Annotated[MethodOptions, tyro.conf.arg(name="")]
 
 
 def generate(
@@ -67,6 +69,8 @@ def generate(
     plan: PlanOption = "full",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     model: Name = None,
+    weak: Weak = None,
+    method: Method = MethodOptions(),  # noqa: B008  (frozen; tyro reads its defaults)
 ) -> None:
     """Make a film of words.
 
@@ -82,19 +86,22 @@ def generate(
         guidance: how strongly the words are followed; 1 is not more than they are.
         negative: what to keep away from.
         count: how many films, with this seed and the next ones.
-        sampler: how it moves from noise to film.
-        plan: in what order the frames are made; all but full take more steps.
+        sampler: how it moves from noise to film: euler, heun, multistep, unipc, or, adding noise on the way,
+            ddpm, ancestral, sde, sde3, lcm, churn.
+        plan: in what order the frames are made; all but full take more steps, rolling suits long films.
         precision: what the networks compute in; auto is the fastest here.
         model: who makes it.
+        weak: a weaker model of the same latents, to guide by instead of the negative words.
     """
     from mutoscope.pipelines import load
     from mutoscope.pipelines.output import check_output, outputs
 
     if count < 1:
         raise Misuse(f"--count is {count}; it must be 1 or more")
-    pipeline = load(model, precision=precision)
+    pipeline = load(model, precision=precision, weak=weak)
     settings = {"seconds": seconds, "frames": frames, "size": size, "fps": fps, "steps": steps}
     settings |= {"guidance": guidance, "negative": negative, "sampler": sampler, "plan": plan}
+    settings |= method.given()
     requests = [pipeline.request(prompt, seed=seed + i, **settings) for i in range(count)]
     paths = [check_output(path, requests[0]) for path in outputs(output, prompt, count=count)]
     _say_remarks(pipeline, requests[0])
@@ -106,31 +113,71 @@ def reproduce(
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
     *,
     output: Again = None,
+    films: Films = (),
     model: Name = None,
+    weak: Weak = None,
 ) -> None:
     """Make a film again from what its file says, or finish one from its latents.
 
     Args:
         file: a film that mutoscope made, or what an interrupted run left (.latents.safetensors).
         output: where to write it.
+        films: what it was made of, if it was made of other films.
         model: who made it.
+        weak: the weaker model that it was guided by, if it was.
     """
+    from mutoscope.media import read_notes
     from mutoscope.pipelines import load
     from mutoscope.pipelines.output import again, finish, is_latents, provenance
     from mutoscope.pipelines.provenance import use_threads_of
+    from mutoscope.pipelines.revision import recorded
 
     made = provenance(file)
     path = Path(output) if output else again(file)
     use_threads_of(made)
-    pipeline = load(model, precision=made.precision)
+    pipeline = load(model, precision=made.precision, weak=weak)
     pipeline.check_made(made, name=file)
     for difference in made.differences(pipeline.machine):
         _warn(f"{difference}: the film may differ in its last bits")
-    if is_latents(file):
+    if record := recorded({} if is_latents(file) else read_notes(file), name=file):
+        tasks.remake(pipeline, record, made, file=file, output=path, films=films)
+    elif is_latents(file):
         _announce(pipeline, made.request)
         _watch(finish(pipeline, file, output=path), pipeline, made.request, path)
     else:
         _film(pipeline, made.request, path)
+
+
+def plan(
+    kind: Annotated[PlanOption, tyro.conf.Positional],
+    *,
+    frames: Count = None,
+    steps: Count = None,
+    known: Annotated[str | None, tyro.conf.arg(metavar="I,J,..", help_behavior_hint="(default: none)")] = None,
+    window: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=_OWN)] = None,
+    model: Name = None,
+) -> None:
+    """Draw a plan of noise levels: a line a step, a character a frame, from @ (noise) to blank (clean).
+
+    Args:
+        kind: in what order the frames are made.
+        frames: how many, as the denoiser counts them: several pictures are one.
+        steps: of every frame.
+        known: frames that are given, from 0, or from the end below 0: 0,-1 fills in between two.
+        window: frames that rolling holds at a time.
+        model: whose frames, steps and shift are taken.
+    """
+    from mutoscope.pipelines import load
+
+    drawn = load(model, precision="float32").drawn(kind, frames=frames, steps=steps, window=window)
+    print(drawn.knowing(_numbers(known)) if known else drawn)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise Misuse(f"--known is {text!r}; write frame numbers with commas, like 0,-1") from None
 
 
 def train(
@@ -187,6 +234,7 @@ def evaluate(
     ] = None,
     steps: Count = None,
     guidance: Number = None,
+    plan: PlanOption = "full",
 ) -> None:
     """Measure a model; writes OUT/WHAT.json, .txt and .png.
 
@@ -200,6 +248,7 @@ def evaluate(
         data: a folder of real clips to measure the autoencoder on.
         steps: of sampling.
         guidance: of sampling.
+        plan: of sampling: one model should serve them all.
     """
     from mutoscope.checkpoints.folder import load_model
     from mutoscope.pipelines import PRETRAINED
@@ -212,7 +261,7 @@ def evaluate(
     elif data is not None:
         raise Misuse(f"--data {data}: agreement is of the made world; take `evaluate autoencoder` for clips")
     else:
-        settings = {"steps": steps, "guidance": guidance}
+        settings = {"steps": steps, "guidance": guidance, "plan": plan}
         events = _agreement_events(found, folder / "probe", prompts=prompts, seeds=seeds, settings=settings)
     report: Any = None
     for report in events:
@@ -260,7 +309,9 @@ def _agreement_events(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate,
+    **tasks.COMMANDS,
     "reproduce": reproduce,
+    "plan": plan,
     "train": train,
     "evaluate": evaluate,
 }
