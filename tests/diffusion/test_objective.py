@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from mutoscope.diffusion.betas import linear_betas, zero_terminal
 from mutoscope.diffusion.denoiser import Preconditioning
-from mutoscope.diffusion.objective import TrainingTimes, Weighting, corrupt, flow_loss, fused, loss
+from mutoscope.diffusion.objective import TrainingTimes, Weighting, corrupt, fused, loss, squares
 from mutoscope.diffusion.prediction import convert, target
 from mutoscope.diffusion.schedule import Cosine, Edm, Level, RectifiedFlow, shift
 
@@ -119,6 +119,10 @@ def test_equal_times_are_ordinary_video_diffusion():
 @pytest.fixture
 def films():
     return torch.randn(3, 4, 3, 5, 4, 4, generator=seeded())
+
+
+def flow_loss(prediction, **settings):
+    return loss(prediction, kind="flow", level=RectifiedFlow().level(T[: len(prediction)]), **settings)
 
 
 def test_the_loss_of_a_sample_knows_no_neighbours(films):
@@ -308,12 +312,11 @@ def test_the_loss_of_any_prediction_is_0_when_it_is_right(films, kind):
     torch.testing.assert_close(off, torch.full_like(off, 0.25), atol=0, rtol=1e-4)
 
 
-def test_the_loss_of_a_flow_is_flow_loss_to_the_bit(films):
-    prediction, clean, noise = films.bfloat16()
-    level, weight = RectifiedFlow().level(T[:4]), T[1:5]
-    for each in (None, weight):
-        got = loss(prediction, kind="flow", clean=clean, noise=noise, level=level, weight=each)
-        assert torch.equal(got, flow_loss(prediction, clean=clean, noise=noise, weight=each))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_error_of_a_flow_is_the_difference_to_the_bit(films, dtype):
+    prediction, clean, noise = films.to(dtype)
+    got = squares(prediction, kind="flow", clean=clean, noise=noise, level=RectifiedFlow().level(T[:4]))
+    assert torch.equal(got, (prediction.float() - (noise.float() - clean.float())).square())
 
 
 def test_any_loss_of_a_sample_knows_no_neighbours(films):

@@ -3,7 +3,7 @@
     model_index.json      which public class reads which part
     transformer/ vae/ text_encoder/    config.json and safetensors, by the cards of this room
     tokenizer/            tokenizer.json, and the words the model has met
-    scheduler/            the shift of the time grid
+    scheduler/            the shift of the time grid, and the process if it is no flow
     mutoscope.json        what a public folder does not say: its size, length and rate (`ModelFacts`)
     README.md             the model card
 
@@ -26,13 +26,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mutoscope.checkpoints import umt5, wan_autoencoder, wan_transformer
 from mutoscope.checkpoints.card import read_json, settings_from
 from mutoscope.checkpoints.hub import find
+from mutoscope.diffusion.prior import PriorSettings
+from mutoscope.diffusion.process import Process
 from mutoscope.models.autoencoder import Autoencoder
 from mutoscope.models.tokenizer import Tokenizer
 from mutoscope.models.transformer import Transformer
 from mutoscope.models.words import Words
 from mutoscope.video import Refusal
 
-__all__ = ["Model", "ModelFacts", "fingerprint", "load_model", "save_model"]
+__all__ = ["FLOW", "Model", "ModelFacts", "fingerprint", "load_model", "save_model", "scheduler_of"]
 
 INDEX, FACTS, CARD = "model_index.json", "mutoscope.json", "README.md"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -44,6 +46,8 @@ PARTS = {
     "tokenizer": ("transformers", "PreTrainedTokenizerFast"),
     "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"),
 }
+FLOW = Process(schedule="straight", prediction="flow")
+"""What public Wan models are, and what is trained here unless told otherwise."""
 HASHED_WHOLE = 64 * 2**20
 """Weights up to this many bytes are hashed to the last one (a tenth of a second)."""
 
@@ -53,7 +57,9 @@ class ModelFacts(BaseModel):
     pipelines.
 
     size: width and height in pixels. padded_to: rows of text the transformer attends, zero rows included.
-    vocabulary: what its captions spoke of, by name.
+    vocabulary: what its captions spoke of, by name. noise: how the noise of frames was related in training,
+    and is to be in sampling. process: what its films and predictions are. A folder that does not speak of
+    these two has independent noise and a flow.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +73,8 @@ class ModelFacts(BaseModel):
     sampler: Literal["euler", "heun", "multistep"] = "euler"
     padded_to: int = Field(default=512, gt=0)
     vocabulary: str = ""
+    noise: PriorSettings = PriorSettings()
+    process: Process = FLOW
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +134,7 @@ def load_model(folder: str | Path) -> Model:
         transformer=wan_transformer.load(folder / "transformer"),
         words=words,
         autoencoder=wan_autoencoder.load(folder / "vae"),
-        shift=_read_shift(folder / SCHEDULER),
+        shift=_read_shift(folder / SCHEDULER, facts.process),
         facts=facts,
         fingerprint=fingerprint(folder),
     )
@@ -163,13 +171,15 @@ def _write(model: Model, folder: Path, *, dtype: torch.dtype | None, card: str) 
     umt5.save(model.words.encoder, folder / "text_encoder", dtype=dtype)
     model.words.tokenizer.save(folder / "tokenizer")
     (folder / "scheduler").mkdir()
-    _write_json(folder / SCHEDULER, {"_class_name": PARTS["scheduler"][1], "shift": model.shift})
+    scheduler = scheduler_of(model.facts.process, shift=model.shift)
+    _write_json(folder / SCHEDULER, scheduler)
     # The rows a text is padded to belong to the words; the facts only carry them to the disk.
     facts = model.facts.model_copy(update={"padded_to": model.words.padded_to})
     _write_json(folder / FACTS, facts.model_dump(mode="json"))
     if card:
         (folder / CARD).write_text(card, encoding="utf-8")
-    _write_json(folder / INDEX, {"_class_name": PIPELINE, **PARTS})
+    parts = PARTS | {"scheduler": ("diffusers", scheduler["_class_name"])}
+    _write_json(folder / INDEX, {"_class_name": PIPELINE, **parts})
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -208,12 +218,35 @@ def _read_facts(folder: Path) -> ModelFacts:
     return facts
 
 
-def _read_shift(path: Path) -> float:
+def scheduler_of(process: Process, *, shift: float) -> dict[str, Any]:
+    """The public scheduler that samples a model of this process, with the times that our networks are told.
+
+    A flow on the straight line is FlowMatchEuler's. What is predicted on the cosine is DDIM's, by a table:
+    step k of 1000 is our time k / 1000. Raises Refusal for other processes: no public scheduler has them.
+    """
+    if process == FLOW:
+        return {"_class_name": PARTS["scheduler"][1], "shift": shift}
+    kinds = {"velocity": "v_prediction", "noise": "epsilon", "clean": "sample"}
+    if process.schedule != "cosine" or process.prediction not in kinds:
+        raise Refusal(
+            f"{process.prediction} predicted on the schedule {process.schedule}: no public scheduler samples "
+            f"that; take flow on straight, or {', '.join(kinds)} on cosine"
+        )
+    kept = process.noising().alpha(torch.arange(1000, dtype=torch.float64) / 1000) ** 2
+    betas = 1 - kept / torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
+    return {
+        "_class_name": "DDIMScheduler", "shift": shift, "trained_betas": betas.tolist(),
+        "num_train_timesteps": 1000, "prediction_type": kinds[process.prediction], "clip_sample": False,
+        "timestep_spacing": "trailing",
+    }  # fmt: skip
+
+
+def _read_shift(path: Path, process: Process) -> float:
     """`shift` of the flow-match schedulers, `flow_shift` of those that can be set to flow matching."""
     config = read_json(path)
     name = str(config.get("_class_name", ""))
     flows = name.startswith("FlowMatch") or config.get("prediction_type") == "flow_prediction"
-    if not flows:
+    if not flows and name != scheduler_of(process, shift=1.0)["_class_name"]:
         raise Refusal(f"{path}: {name} does not walk a flow; models that predict the flow can be read")
     shift = config.get("shift", config.get("flow_shift", 1.0))
     if not isinstance(shift, int | float) or not shift > 0:

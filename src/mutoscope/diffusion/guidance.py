@@ -7,6 +7,7 @@ what the denoiser alone would say; 0 is the negative. (Some papers write 1 + w f
 classifier-free guidance and what was made of it; guidance between two models is in `contrast`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +39,8 @@ class Guided(Denoiser):
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierFree(Guided):
-    """Away from the negative condition, towards the one asked for (Ho & Salimans 2022, 2207.12598).
+class Conditional(Guided, ABC):
+    """Away from the negative condition, towards the one asked for.
 
     scale: one number, or one for every frame. negative: a condition that means "anything", or what not to
     show. band: guide only frames with lo < t <= hi (Kynkäänniemi et al. 2024, 2404.07724, gated on t itself
@@ -63,20 +64,26 @@ class ClassifierFree(Guided):
         scale = scales(self.scale, t=t, band=self.band)
         if bool((scale == 1).all()):
             return positive
-        negative = self._negative(self.denoiser(noisy, t, self.negative), positive, noisy=noisy, t=t)
-        guided = self._apart(negative, positive, spread(scale, positive).to(positive))
+        negative = self.denoiser(noisy, t, self.negative)
+        guided = self._apart(negative, positive, scale=spread(scale, positive).to(positive), noisy=noisy, t=t)
         return _rescaled(guided, positive, phi=self.rescale) if self.rescale else guided
 
-    def _negative(self, negative: Film, positive: Film, *, noisy: Film, t: Times) -> Film:
-        return negative
+    @abstractmethod
+    def _apart(self, negative: Film, positive: Film, *, scale: Tensor, noisy: Film, t: Times) -> Film:
+        """Frames of scale 1 are the positive's."""
 
-    def _apart(self, negative: Film, positive: Film, scale: Tensor) -> Film:
+
+@dataclass(frozen=True, eq=False)
+class ClassifierFree(Conditional):
+    """negative + scale (positive - negative) (Ho & Salimans 2022, 2207.12598)."""
+
+    def _apart(self, negative: Film, positive: Film, *, scale: Tensor, noisy: Film, t: Times) -> Film:
         # lerp, because it is exact at both ends: frames of scale 1 are the positive's, bit for bit.
         return torch.lerp(negative, positive, scale)
 
 
 @dataclass(frozen=True, eq=False)
-class Projected(ClassifierFree):
+class Projected(Conditional):
     """Adaptive projected guidance (APG; Sadat et al. 2024, 2410.02416): high scales without burnt colours.
 
     Each sample's change, positive - negative, is shortened to the norm `longest` if it is longer; then its
@@ -87,7 +94,7 @@ class Projected(ClassifierFree):
     parallel: float = 0.0
     longest: float = torch.inf
 
-    def _apart(self, negative: Film, positive: Film, scale: Tensor) -> Film:
+    def _apart(self, negative: Film, positive: Film, *, scale: Tensor, noisy: Film, t: Times) -> Film:
         change = positive - negative
         change = change * (self.longest / _dot(change, change).sqrt()).clamp(max=1)
         along = _ratio(_dot(change, positive), _dot(positive, positive)) * positive
@@ -95,7 +102,7 @@ class Projected(ClassifierFree):
 
 
 @dataclass(frozen=True, eq=False)
-class ZeroStar(ClassifierFree):
+class ZeroStar(Conditional):
     """CFG-Zero* (Fan et al. 2025, 2503.18886), for flow models, least to be trusted near noise.
 
     The negative's flow (noise - clean) is first multiplied by what brings it closest to the positive's,
@@ -113,12 +120,12 @@ class ZeroStar(ClassifierFree):
         guided = super().__call__(noisy, t, condition)
         return torch.where(spread(rests.double(), noisy) > 0, self._still(noisy, t), guided)
 
-    def _negative(self, negative: Film, positive: Film, *, noisy: Film, t: Times) -> Film:
+    def _apart(self, negative: Film, positive: Film, *, scale: Tensor, noisy: Film, t: Times) -> Film:
         still, level = self._still(noisy, t), self.schedule.level(t)
         # A flow is (still - clean) (alpha + sigma) / sigma, so all of this can be said of clean films.
         length = torch.where(level.sigma > 0, (level.alpha + level.sigma) / level.sigma, 0.0)
         yes, no = (spread(length, noisy) * (still - clean) for clean in (positive, negative))
-        return torch.lerp(still, negative, _ratio(_dot(yes, no), _dot(no, no)))
+        return torch.lerp(torch.lerp(still, negative, _ratio(_dot(yes, no), _dot(no, no))), positive, scale)
 
     def _still(self, noisy: Film, t: Times) -> Film:
         """The clean film that, said of `noisy`, means no flow."""
@@ -168,3 +175,9 @@ def _rescaled(guided: Tensor, positive: Tensor, *, phi: float) -> Tensor:
 
 def _deviation(film: Tensor) -> Tensor:
     return reduce(film.double(), "b c f h w -> b 1 1 1 1", torch.std).to(film)
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import denoisers, draw
+
+    draw(denoisers.guidance)

@@ -128,26 +128,30 @@ def _errors(kind: Prediction, level: Level) -> tuple[Tensor, Tensor]:
 
 
 def loss(
-    said: Film, *, kind: Prediction, clean: Film, noise: Film, level: Level, weight: Tensor | None = None
+    said: Film,
+    *,
+    kind: Prediction,
+    clean: Film,
+    noise: Film,
+    level: Level,
+    weight: Float[Tensor, "b f"] | None = None,
 ) -> Float[Tensor, " b"]:
-    """The mean squared error of a prediction of any kind, as `flow_loss`; a `Weighting` makes the weight."""
-    goal = target(kind, clean=precise(clean), noise=precise(noise), level=level)
-    return _mean_square(precise(said) - goal, weight)
+    """The mean squared error of a prediction, one number a sample: no sample's depends on its neighbours.
 
-
-def flow_loss(
-    prediction: Film, *, clean: Film, noise: Film, weight: Float[Tensor, "b f"] | None = None
-) -> Float[Tensor, " b"]:
-    """The mean squared error of a flow prediction, one number a sample: no sample's loss depends on its
-    neighbours.
-
-    weight: multiplies every frame's error before the mean over the sample; 0 leaves a frame out, None is 1
-    throughout.
+    weight: multiplies every frame's error before the mean over the sample, as from a `Weighting`; 0 leaves a
+    frame out, None is 1 throughout.
     """
-    error = precise(prediction) - (precise(noise) - precise(clean))
-    return _mean_square(error, weight)
+    square = squares(said, kind=kind, clean=clean, noise=noise, level=level)
+    return reduce(square if weight is None else spread(weight, square) * square, "b c f h w -> b", "mean")
 
 
-def _mean_square(error: Film, weight: Tensor | None) -> Tensor:
-    square = error**2 if weight is None else spread(weight, error) * error**2
-    return reduce(square, "b c f h w -> b", "mean")
+def squares(said: Film, *, kind: Prediction, clean: Film, noise: Film, level: Level) -> Film:
+    """The squared error of a prediction of any kind, in float32 or better."""
+    goal = target(kind, clean=precise(clean), noise=precise(noise), level=level)
+    return (precise(said) - goal).square()
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, levels
+
+    draw(levels.objective)

@@ -26,6 +26,9 @@ from mutoscope.diffusion.schedule import shift as shifted
 from mutoscope.video import Refusal
 
 Kind = Literal["full", "autoregressive", "pyramid", "blocks", "keyframes"]
+Levels = Float[Tensor, " levels"]
+# How many for a frame, on an even grid that `shift` then moves; or a grid of levels as it is.
+Steps = int | Levels
 # From clean to noise.
 SHADES = " .:-=+*#%@"
 
@@ -79,34 +82,39 @@ class Plan:
         return "\n".join([f"{self.frames} frames, {self.steps} steps", *lines])
 
 
-def full_sequence(steps: int, frames: int, *, shift: float = 1.0) -> Plan:
+def full_sequence(steps: Steps, frames: int, *, shift: float = 1.0) -> Plan:
     """All frames together, as ordinary video diffusion does."""
-    return staggered(uniform(steps, shift=shift), frames, lag=0)
+    return staggered(_grid(steps, shift), frames, lag=0)
 
 
-def autoregressive(steps: int, frames: int, *, shift: float = 1.0) -> Plan:
+def autoregressive(steps: Steps, frames: int, *, shift: float = 1.0) -> Plan:
     """Every frame after the one before it is done: steps * frames steps."""
-    return staggered(uniform(steps, shift=shift), frames, lag=steps)
+    grid = _grid(steps, shift)
+    return staggered(grid, frames, lag=len(grid) - 1)
 
 
-def pyramid(steps: int, frames: int, *, lag: int | float = 1, shift: float = 1.0) -> Plan:
+def pyramid(steps: Steps, frames: int, *, lag: int | float = 1, shift: float = 1.0) -> Plan:
     """Every frame `lag` steps behind the one before it: the near future clears first."""
-    return staggered(uniform(steps, shift=shift), frames, lag=lag)
+    return staggered(_grid(steps, shift), frames, lag=lag)
 
 
-def blocks(steps: int, frames: int, *, block: int = 4, lag: int | None = None, shift: float = 1.0) -> Plan:
+def blocks(steps: Steps, frames: int, *, block: int = 4, lag: int | None = None, shift: float = 1.0) -> Plan:
     """`block` frames together, each block `lag` steps behind the one before it, or after it if lag is None.
 
     SkyReels-V2's asynchronous sampling (2504.13074): block is its causal_block_size, lag its ar_step. Raises
     Refusal for a block of no frames.
     """
-    return delayed(
-        uniform(steps, shift=shift), _by_block(frames, block, steps if lag is None else min(lag, steps))
-    )
+    grid = _grid(steps, shift)
+    return delayed(grid, _by_block(frames, block, _lag(lag, grid)))
 
 
 def keyframes(
-    steps: int, frames: int, *, keys: Sequence[int] | None = None, lag: int | None = None, shift: float = 1.0
+    steps: Steps,
+    frames: int,
+    *,
+    keys: Sequence[int] | None = None,
+    lag: int | None = None,
+    shift: float = 1.0,
 ) -> Plan:
     """Key frames first, then the frame halfway between any two, and so on: each generation `lag` steps
     behind, or after, the one before it.
@@ -115,31 +123,25 @@ def keyframes(
     second if they are no keys. With `.knowing(keys)` the keys are given and the rest is filled in. Raises
     Refusal for keys outside the film.
     """
-    return delayed(
-        uniform(steps, shift=shift), _by_generation(frames, keys, steps if lag is None else min(lag, steps))
-    )
+    grid = _grid(steps, shift)
+    return delayed(grid, _by_generation(frames, keys, _lag(lag, grid)))
 
 
 def flow_match(steps: int, frames: int, *, shift: float = 1.0) -> Plan:
     """All frames together on the grid of diffusers' FlowMatchEulerDiscreteScheduler, to the last bit."""
-    return staggered(public(steps, shift=shift), frames, lag=0)
+    return full_sequence(public(steps, shift=shift), frames)
 
 
-def planned(kind: Kind, grid: Float[Tensor, " levels"], frames: int) -> Plan:
-    """The plan of a name over any grid, with what it leaves open as by default. Raises Refusal for others."""
-    _need(frames, 1, "frames")
-    steps = len(grid) - 1
-    if kind == "blocks":
-        return delayed(grid, _by_block(frames, 4, steps))
-    if kind == "keyframes":
-        return delayed(grid, _by_generation(frames, None, steps))
-    lags = {"full": 0, "autoregressive": steps, "pyramid": 1}
-    if kind not in lags:
-        raise Refusal(f"no plan {kind!r}; there are {', '.join(get_args(Kind))}")
-    return staggered(grid, frames, lag=lags[kind])
+def planned(kind: Kind, steps: Steps, frames: int, *, shift: float = 1.0) -> Plan:
+    """The plan of a name, with what it leaves open as by default. Raises Refusal for other names."""
+    plans = (full_sequence, autoregressive, pyramid, blocks, keyframes)
+    named = dict(zip(get_args(Kind), plans, strict=True))
+    if kind not in named:
+        raise Refusal(f"no plan {kind!r}; there are {', '.join(named)}")
+    return named[kind](steps, frames, shift=shift)
 
 
-def public(steps: int, *, shift: float = 1.0) -> Float[Tensor, " levels"]:
+def public(steps: int, *, shift: float = 1.0) -> Levels:
     """The steps + 1 levels of diffusers' FlowMatchEulerDiscreteScheduler, float32, to the last bit.
 
     That grid runs evenly between the shifts of 1 and of 1/1000 and is then shifted again, so the shift of its
@@ -155,13 +157,22 @@ def public(steps: int, *, shift: float = 1.0) -> Float[Tensor, " levels"]:
     return torch.cat([grid, torch.zeros(1)])
 
 
-def uniform(steps: int, *, shift: float = 1.0) -> Float[Tensor, " levels"]:
+def uniform(steps: int, *, shift: float = 1.0) -> Levels:
     """steps + 1 levels from 1 to 0, evenly spread and then shifted."""
     _need(steps, 1, "steps")
     return shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift)
 
 
-def staggered(grid: Float[Tensor, " levels"], frames: int, *, lag: int | float) -> Plan:
+def _grid(steps: Steps, shift: float) -> Levels:
+    return uniform(steps, shift=shift) if isinstance(steps, int) else steps
+
+
+def _lag(lag: int | None, grid: Levels) -> int:
+    """No more than what makes one after the other, which is also None."""
+    return len(grid) - 1 if lag is None else min(lag, len(grid) - 1)
+
+
+def staggered(grid: Levels, frames: int, *, lag: int | float) -> Plan:
     """Every frame walks down the same grid of N + 1 levels, frame f starting int(f * lag) steps late.
 
     The level still to go of frame f in row m is clip(N + int(f lag) - m, 0, N) (2407.01392, appendix D): lag
@@ -172,7 +183,7 @@ def staggered(grid: Float[Tensor, " levels"], frames: int, *, lag: int | float) 
     return delayed(grid, [int(frame * lag) for frame in range(frames)])
 
 
-def delayed(grid: Float[Tensor, " levels"], late: Sequence[int]) -> Plan:
+def delayed(grid: Levels, late: Sequence[int]) -> Plan:
     """Every frame walks down the same grid, frame f starting late[f] steps late: any order of frames."""
     steps = len(grid) - 1
     rows = torch.arange(steps + max(late) + 1)
@@ -210,11 +221,7 @@ def _need(value: int | float, least: int, name: str) -> None:
         raise Refusal(f"{name} is {value}: it must be at least {least}")
 
 
-def main() -> None:
-    """Draws a plan of every kind: 13 frames, 4 steps a frame."""
-    for kind in get_args(Kind):
-        print(f"{kind}: {planned(kind, uniform(4), 13)}\n")
-
-
 if __name__ == "__main__":
-    main()
+    from mutoscope.diffusion.drawings import draw, plans
+
+    draw(plans.plan)

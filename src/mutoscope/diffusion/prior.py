@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import NormalDist
+from typing import Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from mutoscope.diffusion import noise
@@ -145,6 +147,35 @@ def _taken(bag: list[Tensor], key: float) -> Tensor:
     return bag.pop(min(int(NormalDist().cdf(key) * len(bag)), len(bag) - 1))
 
 
+class PriorSettings(BaseModel):
+    """A prior by its name. a: of mixed (1 if None) and progressive (2 if None). Raises Refusal for another's.
+
+    `reuse` is for sampling films longer than `window`, which is then as many whole strides as fit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["independent", "mixed", "progressive", "reuse"] = "independent"
+    a: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _shares(self) -> "PriorSettings":
+        if self.a is not None and self.name not in ("mixed", "progressive"):
+            raise Refusal(f"noise {self.name}:{self.a:g}: only mixed and progressive noise take a number")
+        return self
+
+    def prior(self, *, window: int = 16) -> Prior:
+        stride = min(4, window)
+        match self.name:
+            case "mixed":
+                return Mixed() if self.a is None else Mixed(self.a)
+            case "progressive":
+                return Progressive() if self.a is None else Progressive(self.a)
+            case "reuse":
+                return Reuse(window - window % stride, stride)
+        return Independent()
+
+
 @dataclass(frozen=True, eq=False)
 class Fresh:
     """The noise that a sampler asks for on its way: of each sample, a function of (seed, step, purpose)."""
@@ -158,3 +189,9 @@ class Fresh:
     def __call__(self, step: int, purpose: str) -> Film:
         seeds = [noise.stream(seed, f"{purpose} {step}") for seed in self.seeds]
         return self.prior.draw(seeds, self.shape, device=self.device, dtype=self.dtype)
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, frames
+
+    draw(frames.prior)

@@ -19,12 +19,13 @@ from itertools import islice, pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.plan import uniform
-from mutoscope.diffusion.sampler import Euler, Move, Sampler, bound
+from mutoscope.diffusion.sampler import Euler, Move, Sampler, Step, bound
 from mutoscope.diffusion.schedule import Schedule, precise, spread
 from mutoscope.video import Refusal
 
@@ -76,22 +77,32 @@ def rolling(
 
     noise: a frame after another, as from `noise.endless` or `Prior.endless`: frame i a function of seed and i
     alone, and so is the film then, wherever it is stopped. A noise that ends empties the window: its last
-    frames see less ahead. sampler: Euler by default; one that takes each step on its own and adds no noise.
+    frames see less ahead. sampler: Euler by default; one that adds no noise, and looks back no further than
+    one guess past a slide (UniPC of order 3 forgets the others there, and does not correct across it).
     """
     source, sampler = iter(map(precise, noise)), sampler or Euler()
     held, past = list(islice(source, window.frames)), deque(maxlen=window.context)
-    guess, left = bound(denoiser, condition), window.total
+    guess, left, step = bound(denoiser, condition), window.total, None
     while held:
         film, seen = torch.stack([*past, *held], dim=2), len(past)
         rows = [window.times(still, held=len(held), past=seen) for still in range(left, -1, -1)]
         for t, s in pairwise(rows):
             with torch.no_grad():
-                move = Move(t=t, s=s, schedule=denoiser.schedule)
-                film = sampler(guess, film, move=move, past=None).noisy
+                step = sampler(guess, film, move=Move(t=t, s=s, schedule=denoiser.schedule), past=step)
+                film = step.noisy
         done, *held = film.unbind(2)[seen:]
         past.append(done.clone())  # or whoever keeps a frame would keep its window
         yield done.clone()
         held, left = [*held, *islice(source, 1)], window.steps
+        step = _slid(step, gone=seen + 1 - len(past), frames=len(past) + len(held)) if step else None
+
+
+def _slid(step: Step, *, gone: int, frames: int) -> Step:
+    """The last step as the slid window sees it: frames that came in rested at noise, and so have no past."""
+    new = max(frames + gone - step.clean.shape[2], 0)
+    t, s = (F.pad(row[:, gone:], (0, new), value=1.0) for row in (step.move.t, step.move.s))
+    clean = F.pad(step.clean[:, :, gone:], (0, 0, 0, 0, 0, new))
+    return Step(move=Move(t=t, s=s, schedule=step.move.schedule), noisy=clean, clean=clean)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,3 +157,9 @@ class Stabilised:
         scale = torch.where(t > 0, 1.0, self.schedule.alpha(shown))
         guess = self.denoiser(spread(scale, noisy) * noisy, shown, condition)
         return torch.where(spread(t, noisy) > 0, guess, precise(noisy))
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, plans
+
+    draw(plans.rolling)

@@ -20,12 +20,18 @@ def load(
     *,
     precision: Precision = "auto",
     device: torch.device | str | None = None,
+    weak: str | Path | None = None,
 ) -> Pipeline:
     """A model, ready to make films: the one that ships, one in a folder, or one of the hub ("owner/name").
+
+    weak: a weaker model of the same latents, to guide by; see `Pipeline`.
 
     Raises:
         Refusal: there is no model, or it cannot be read.
     """
     if folder is None and not (PRETRAINED / "model_index.json").exists():
         raise Refusal("no model ships with this copy of mutoscope; train one, or name a folder with --model")
-    return Pipeline(load_model(folder or PRETRAINED), precision=precision, device=device, in_place=True)
+    return Pipeline(
+        load_model(folder or PRETRAINED), precision=precision, device=device, in_place=True,
+        weak=None if weak is None else load_model(weak),
+    )  # fmt: skip

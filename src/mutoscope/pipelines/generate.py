@@ -11,10 +11,11 @@
 
 Prompt to text rows, noise of the seed, a walk down the grid of noise levels (that of diffusers' flow-match
 scheduler, so that diffusers makes the same film of the same folder), latents to pixels. A film depends on its
-own request alone: made in a batch, it differs from itself made alone by rounding only.
+own request alone: made in a batch, it differs from itself made alone by rounding only. Under the plan
+"rolling" frames are finished one after another, and `stream` decodes them as they come.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -27,25 +28,28 @@ from torch.nn import functional
 
 from mutoscope.checkpoints.folder import Model
 from mutoscope.diffusion.denoiser import Denoiser, Network, NetworkDenoiser
-from mutoscope.diffusion.guidance import ClassifierFree
-from mutoscope.diffusion.multistep import Multistep2Sde, UniPc
-from mutoscope.diffusion.noise import draw
-from mutoscope.diffusion.plan import planned, public
-from mutoscope.diffusion.prior import Fresh
-from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, Sampler, State, sample
-from mutoscope.diffusion.stochastic import Ancestral, Ddim
+from mutoscope.diffusion.plan import Plan, public
+from mutoscope.diffusion.prior import Fresh, Prior
+from mutoscope.diffusion.sampler import State
+from mutoscope.diffusion.schedule import size_shift
 from mutoscope.models.precision import Precision, default_device, fast_dtype, prepared
-from mutoscope.models.transformer import TextMemory
+from mutoscope.models.transformer import TextMemory, Transformer
+from mutoscope.models.words import Words
 from mutoscope.pipelines.provenance import Provenance, machine, notes_of
 from mutoscope.pipelines.request import Request, asked
+from mutoscope.pipelines.sampling import (
+    SAMPLERS,
+    Lengths,
+    guided,
+    needs_negative,
+    plan_of,
+    rolled,
+    seen,
+    walked,
+)
 from mutoscope.video import Refusal, Video
 
-__all__ = ["Pipeline", "Step"]
-
-SAMPLERS: dict[str, Sampler] = {
-    "euler": Euler(), "heun": Heun(), "multistep": Multistep2(), "unipc": UniPc(),
-    "ddpm": Ddim(eta=1.0), "ancestral": Ancestral(corrector=0.1), "sde": Multistep2Sde(),
-}  # fmt: skip
+__all__ = ["SAMPLERS", "Pipeline", "Step"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,10 @@ class Pipeline:
         precision: auto is the fastest of the device, see `models.precision`.
         device: the first GPU or the processor, if not given.
         in_place: lower the model's own networks instead of a copy, which saves the memory for one.
+        weak: a weaker model of the same latents, to guide by (autoguidance); it then guides every film.
+
+    Raises:
+        Refusal: the weak model's latents are others.
     """
 
     def __init__(
@@ -89,6 +97,7 @@ class Pipeline:
         precision: Precision = "auto",
         device: torch.device | str | None = None,
         in_place: bool = False,
+        weak: Model | None = None,
     ) -> None:
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = fast_dtype(self.device, precision=precision)
@@ -96,11 +105,13 @@ class Pipeline:
         self._autoencoder = prepared(model.autoencoder, self.dtype, device=self.device, in_place=in_place)
         self._words = model.words
         self.facts, self.shift, self.weights = model.facts, model.shift, model.fingerprint
+        self._weak = None if weak is None else self._beside(weak, in_place=in_place)
 
     def request(self, prompt: str, **settings: Any) -> Request:
-        """A complete request: settings are those of `Request`, or `seconds`; what is left out is the model's
-        own."""
-        return asked(prompt, self.facts, **settings)
+        """A complete request: settings are those of `Request` and `Method`, or `seconds`; what is left out is
+        the model's own."""
+        own = {} if self._weak is None else {"weak": self._weak.fingerprint}
+        return asked(prompt, self.facts, **settings | own)
 
     def generate(self, prompt: str, **settings: Any) -> Video:
         """The film of a prompt, with notes on how it was made.
@@ -108,7 +119,7 @@ class Pipeline:
         Args:
             prompt: what to show.
             settings: seed, frames or seconds, size (width, height), fps, steps, guidance, sampler, negative,
-                plan.
+                plan; and those of `Method`: noise, window, guidance_kind, ...
 
         Raises:
             Refusal: a setting out of range, or a size that the model cannot do.
@@ -137,17 +148,44 @@ class Pipeline:
     def steps(self, *requests: Request) -> Iterator[Step]:
         """Samples the films of one or more requests, yielding a `Step` after every step."""
         first = _alike(requests)
-        shape = self.latent_shape(first)
+        shape, lengths = self.latent_shape(first), self._lengths(first)
         seeds = [request.seed for request in requests]
-        noise = draw(seeds, shape, device=self.device)
-        plan = planned(first.plan, self.grid(first), shape[1])
-        guided = self._guided(requests, self._flow(first))
+        fresh = Fresh(seeds, shape, self.prior(first), device=self.device)
+        denoiser = self._guided(requests, self._flow(first))
         words = self._remember([request.prompt for request in requests])
-        states = sample(
-            guided, noise, plan=plan, condition=words, sampler=SAMPLERS[first.sampler],
-            fresh=Fresh(seeds, shape, device=self.device),
-        )  # fmt: skip
+        if first.plan == "rolling":
+            window = lengths.rolling(first, shift=self.shift_of(first))
+            states = rolled(denoiser, first, window=window, condition=words, fresh=fresh)
+        else:
+            states = walked(denoiser, first, plan=self.plan(first), condition=words, fresh=fresh)
         return (self._step(state, first) for state in states)
+
+    def stream(self, request: Request) -> Iterator[UInt8[Tensor, "f h w 3"]]:
+        """Samples and decodes in one go: under plan "rolling" pictures come while later ones are noise."""
+        steps = self.steps(request)
+        if request.plan == "rolling":
+            return self._decoded((step.latents[0, :, -1:] for step in steps), request)
+        *_, last = steps
+        return self.decode(last.latents[0], request)
+
+    def plan(self, request: Request) -> Plan:
+        """The levels of every latent frame after every step."""
+        shift = self.shift_of(request)
+        return plan_of(request, self.grid(request), lengths=self._lengths(request), shift=shift)
+
+    def drawn(
+        self, kind: str, *, frames: int | None = None, steps: int | None = None, window: int | None = None
+    ) -> Plan:
+        """A plan as this model would walk it. frames, window: latent frames, unlike those of a request."""
+        request = self.request("a plan", plan=kind, steps=steps)
+        own = self._frames(self.facts.frames)
+        lengths = Lengths(own if frames is None else frames, own=own, window=window)
+        return plan_of(request, self.grid(request), lengths=lengths, shift=self.shift_of(request))
+
+    def prior(self, request: Request) -> Prior:
+        """How the noise of the request's frames is related, wherever noise is drawn for it."""
+        lengths = self._lengths(request)
+        return request.method.noise.prior(window=lengths.own if lengths.window is None else lengths.window)
 
     @property
     def time_stride(self) -> int:
@@ -161,7 +199,16 @@ class Pipeline:
 
     def grid(self, request: Request) -> Float[Tensor, " levels"]:
         """The levels that a frame walks down."""
-        return public(request.steps, shift=self.shift)
+        return public(request.steps, shift=self.shift_of(request))
+
+    def shift_of(self, request: Request) -> float:
+        """Of the grid towards noise: the model's own, the request's, or as the film's size asks for."""
+        shift = request.method.shift
+        if shift != "size":
+            return self.shift if shift is None else shift
+        usual = {"frames": self.facts.frames, "size": self.facts.size}
+        own = self.latent_shape(request.model_copy(update=usual))
+        return self.shift * size_shift(self.latent_shape(request)[1:], own[1:])
 
     def denoiser(self, request: Request) -> Denoiser:
         """Guesses films of `words(request)`, guided as the request says, at any time of every frame."""
@@ -192,16 +239,21 @@ class Pipeline:
         Raises:
             Refusal: the latents hold NaN.
         """
+        return self._decoded([latents], request)
+
+    def _decoded(self, latents: Iterable[Tensor], request: Request) -> Iterator[Tensor]:
         width, height = request.size
         left = request.frames
-        z = self._autoencoder.denormalise(rearrange(latents.to(self.device), "c f h w -> 1 c f h w"))
-        z = z.to(self.dtype).contiguous(memory_format=torch.channels_last_3d)
-        for pixels in self._autoencoder.stream_decode([z]):
+        for pixels in self._autoencoder.stream_decode(map(self._ready, latents)):
             chunk = Video.from_tensor(pixels[0, :, :left, :height, :width], fps=request.fps)
             yield chunk.frames
             left -= len(chunk)
             if left <= 0:
                 return
+
+    def _ready(self, latents: Tensor) -> Tensor:
+        z = self._autoencoder.denormalise(rearrange(latents.to(self.device), "c f h w -> 1 c f h w"))
+        return z.to(self.dtype).contiguous(memory_format=torch.channels_last_3d)
 
     def notes(self, request: Request) -> dict[str, str]:
         """How the film of a request is made here, as the notes it carries."""
@@ -222,6 +274,12 @@ class Pipeline:
                 f"{name} was made by {made.model or 'a model'} with the weights {made.weights}; those of "
                 f"{self.facts.name or 'this model'} are {self.weights or 'not saved'}; name the folder of "
                 "the others with --model"
+            )
+        weak, here = made.request.method.weak, "" if self._weak is None else self._weak.fingerprint
+        if weak != here:
+            raise Refusal(
+                f"{name} was guided by {weak or 'no weaker model'}, and here there is {here or 'none'}; "
+                "name the folder of the one it had with --weak"
             )
 
     @property
@@ -244,9 +302,18 @@ class Pipeline:
         return said
 
     def _guided(self, requests: Sequence[Request], flow: Network) -> Denoiser:
-        scale, negative = requests[0].guidance, [request.negative for request in requests]
-        denoiser = NetworkDenoiser(flow, dtype=self.dtype)
-        return ClassifierFree(denoiser, scale, negative=self._remember(negative) if scale != 1 else None)
+        first, lengths = requests[0], self._lengths(requests[0])
+        denoiser = seen(self._denoiser(flow), first, lengths=lengths)
+        negative = self._remember([one.negative for one in requests]) if needs_negative(first) else None
+        weak = None
+        if first.method.weak and self._weak is not None:
+            asked_for = self._weak.remember([one.prompt for one in requests], self.device)
+            weak = seen(self._denoiser(self._weak.flow(asked_for)), first, lengths=lengths)
+        return guided(denoiser, first, frames=lengths.film, negative=negative, weak=weak)
+
+    def _denoiser(self, network: Network) -> NetworkDenoiser:
+        process = self.facts.process
+        return NetworkDenoiser(network, process.noising(), process.prediction, dtype=self.dtype)
 
     def _flow_of_frames(self, noisy: Tensor, t: Tensor, words: TextMemory) -> Tensor:
         return self._transformer(noisy, t, text=words)
@@ -261,29 +328,73 @@ class Pipeline:
 
         return flow
 
-    @torch.no_grad()
     def _remember(self, texts: Sequence[str]) -> TextMemory:
-        text = self._words.say(texts)
-        text = replace(text, rows=text.rows.to(self.device), mask=text.mask.to(self.device))
-        return self._transformer.remember(text)
+        return _remembered(self._transformer, self._words, texts=texts, device=self.device)
+
+    def _beside(self, weak: Model, *, in_place: bool) -> "_Weak":
+        theirs, ours = weak.transformer.config, self._transformer.config
+        if (theirs.in_channels, theirs.out_channels) != (ours.in_channels, ours.out_channels):
+            raise Refusal(
+                f"the weak model {weak.facts.name} has latents of {theirs.in_channels} channels, this one of "
+                f"{ours.in_channels}: name one that was trained on the same autoencoder"
+            )
+        network = prepared(weak.transformer, self.dtype, device=self.device, in_place=in_place)
+        return _Weak(network, weak.words, weak.fingerprint or "unsaved")
+
+    def _frames(self, pictures: int) -> int:
+        """Latent frames of so many pictures, in whole patches."""
+        p = self._transformer.config.patch_size[0]
+        return -(-(1 + -(-(pictures - 1) // self._autoencoder.time_stride)) // p) * p
+
+    def _lengths(self, request: Request) -> Lengths:
+        window = request.method.window
+        return Lengths(
+            self._frames(request.frames),
+            own=self._frames(self.facts.frames),
+            window=None if window is None else self._frames(window),
+        )
 
     def latent_shape(self, request: Request) -> tuple[int, int, int, int]:
         """Channels, frames, height and width of latents that cover the film, in whole patches."""
         config, stride = self._transformer.config, self._autoencoder.space_stride
-        frames = 1 + -(-(request.frames - 1) // self._autoencoder.time_stride)
-        sides = (frames, -(-request.size[1] // stride), -(-request.size[0] // stride))
-        f, h, w = (-(-side // patch) for side, patch in zip(sides, config.patch_size, strict=True))
-        if max(f, h, w) > config.rope_max:
+        p, q, r = config.patch_size
+        h, w = -(-request.size[1] // stride // q), -(-request.size[0] // stride // r)
+        lengths = self._lengths(request)
+        needed = max(lengths.at_once(request) // p, h, w)
+        if needed > config.rope_max:
             raise Refusal(
                 f"{request.frames} frames of {request.size[0]}x{request.size[1]}: this model has "
-                f"{config.rope_max} places each way, and {max(f, h, w)} are needed; ask for a shorter or "
-                "smaller film"
+                f"{config.rope_max} places each way, and {needed} are needed; ask for a shorter or smaller "
+                "film, or for a window"
             )
-        p, q, r = config.patch_size
-        return config.in_channels, f * p, h * q, w * r
+        return config.in_channels, lengths.film, h * q, w * r
 
     def _step(self, state: State, request: Request) -> Step:
         return Step(state.step, state.steps, state.clean, self, request)
+
+
+@dataclass(frozen=True, eq=False)
+class _Weak:
+    """The network of a weaker model, and its own way of reading words."""
+
+    transformer: Transformer
+    words: Words
+    fingerprint: str
+
+    def remember(self, texts: Sequence[str], device: torch.device) -> TextMemory:
+        return _remembered(self.transformer, self.words, texts=texts, device=device)
+
+    def flow(self, asked_for: TextMemory) -> Network:
+        """Its predictions under the same words, whatever the condition of the model beside it."""
+        return lambda noisy, t, _: self.transformer(noisy, t, text=asked_for)
+
+
+@torch.no_grad()
+def _remembered(
+    transformer: Transformer, words: Words, *, texts: Sequence[str], device: torch.device
+) -> TextMemory:
+    text = words.say(texts)
+    return transformer.remember(replace(text, rows=text.rows.to(device), mask=text.mask.to(device)))
 
 
 def _alike(requests: Sequence[Request]) -> Request:

@@ -64,9 +64,11 @@ def use_threads_of(made: Provenance) -> None:
 def notes_of(made: Provenance) -> dict[str, str]:
     """The notes of a film."""
     request = made.request
-    # The usual plan goes without saying, so that the notes of such films stay what they were.
-    said = {"prompt", "seed"} | ({"plan"} if request.plan == "full" else set())
-    values = request.model_dump(mode="json", exclude=said)
+    # What is usual goes without saying, so that the notes of such films stay what they were.
+    usual = {name for name in ("plan", "method") if name not in request.model_dump(exclude_defaults=True)}
+    values = request.model_dump(mode="json", exclude={"prompt", "seed", "method"} | usual)
+    if "method" not in usual:
+        values["method"] = request.method.model_dump(mode="json", exclude_defaults=True)
     settings = values | {"model": made.model, "precision": made.precision, "machine": made.machine}
     width, height = request.size
     comment = (

@@ -9,15 +9,18 @@ import difflib
 import re
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from mutoscope.checkpoints.folder import ModelFacts
 from mutoscope.diffusion.plan import Kind
+from mutoscope.pipelines.method import Method, check
 from mutoscope.video import Refusal
 
 __all__ = ["Request", "asked", "parsed_size"]
 
-SamplerName = Literal["euler", "heun", "multistep", "unipc", "ddpm", "ancestral", "sde"]
+SamplerName = Literal[
+    "euler", "heun", "multistep", "unipc", "ddpm", "ancestral", "sde", "sde3", "lcm", "churn"
+]
 SAMPLERS = get_args(SamplerName)
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
@@ -28,6 +31,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 SIDES = (8, 4096)
 LONGEST_PROMPT = 10_000
+_METHOD = tuple(Method.model_fields)
 EXAMPLE = '"a man walking in the rain"'
 
 
@@ -37,7 +41,7 @@ class Request(BaseModel):
     frames: how many pictures. size: width and height in pixels. fps: how fast they are shown (the model does
     not know). steps: how often the sampler moves. guidance: how strongly the words are followed, 1 for none.
     negative: words to keep away from. sampler: how it moves to the film. plan: in what order the frames
-    are made; each takes `steps` moves.
+    are made; each takes `steps` moves (rolling: about as many). method: what most films leave as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -51,7 +55,8 @@ class Request(BaseModel):
     steps: int
     guidance: float
     sampler: SamplerName
-    plan: Kind = "full"
+    plan: Kind | Literal["rolling"] = "full"
+    method: Method = Method()
 
     @field_validator("prompt")
     @classmethod
@@ -85,6 +90,11 @@ class Request(BaseModel):
             raise Refusal(f"{info.field_name} is {value}; it must be from {least} to {most}")
         return value
 
+    @model_validator(mode="after")
+    def _means_something(self) -> "Request":
+        check(self)
+        return self
+
     @property
     def seconds(self) -> float:
         """How long the film plays."""
@@ -94,8 +104,8 @@ class Request(BaseModel):
 def asked(prompt: str, facts: ModelFacts, **settings: Any) -> Request:
     """The request for a prompt; settings that are missing or None are the model's own.
 
-    Settings are the fields of `Request`, with `seconds` in place of `frames` if that is handier, and `size`
-    also as text ("160x96").
+    Settings are the fields of `Request` and of its `Method`, with `seconds` in place of `frames` if that is
+    handier, and `size` also as text ("160x96").
 
     Raises:
         Refusal: an unknown setting, or a value out of range.
@@ -103,7 +113,8 @@ def asked(prompt: str, facts: ModelFacts, **settings: Any) -> Request:
     given = {name: value for name, value in settings.items() if value is not None}
     _check_names(given)
     own = facts.model_dump(include={"frames", "size", "fps", "steps", "guidance", "sampler"})
-    values = own | given | {"prompt": prompt}
+    method = {"noise": facts.noise} | {name: given.pop(name) for name in [*given] if name in _METHOD}
+    values = own | given | {"prompt": prompt, "method": method}
     if "seconds" in values:
         values["frames"] = _frames(values.pop("seconds"), given, fps=values["fps"])
     if isinstance(values["size"], str):
@@ -125,7 +136,7 @@ def one_line(error: ValidationError) -> str:
     own = first.get("ctx", {}).get("error")
     if isinstance(own, Refusal):
         return str(own)
-    name = ".".join(str(part) for part in first["loc"])
+    name = ".".join(str(part) for part in first["loc"] if part != "method")
     said = first["msg"][:1].lower() + first["msg"][1:]
     return f"{name} is {first['input']!r}; {said}"
 
@@ -152,7 +163,7 @@ def _frames(seconds: Any, given: dict[str, Any], *, fps: Any) -> int:
 
 
 def _check_names(given: dict[str, Any]) -> None:
-    known = [*Request.model_fields, "seconds"]
+    known = [*(name for name in Request.model_fields if name != "method"), "seconds", *_METHOD]
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)

@@ -337,9 +337,10 @@ class _Course:
         transformer, words = self.net.transformer, self.net.words
         if transformer is None or words is None:
             transformer, words = self._new_denoiser([clip.text for clip in self.clips])
+        last = recipe.denoiser.pieces[-1].joint
         facts = ModelFacts(
             fps=clips.fps, size=(clips.width, clips.height), frames=clips.frames, steps=recipe.steps,
-            guidance=recipe.guidance,
+            guidance=recipe.guidance, noise=last.noise, process=last.process,
             vocabulary="" if self.data is not None else clips.vocabulary,
         )  # fmt: skip
         return Model(transformer, words, self.net.autoencoder, shift=recipe.shift, facts=facts)

@@ -2,6 +2,7 @@
 
     noisy = (1 - t) clean + t noise,     loss = mean w (network(noisy, t, words) - (noise - clean))^2
 
+(or another process and prediction, other noise between frames, errors weighted by their level: `JointSettings`).
 A step takes all its clips at one length (a single latent frame is an image, the first frames of a clip are a
 shorter clip, since the autoencoder is causal), and as many clips as make about the same number of tokens:
 images are cheap views of bodies and colours, clips teach motion, and both train the same weights. A share of
@@ -16,12 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
+from mutoscope.checkpoints.folder import FLOW, scheduler_of
 from mutoscope.data.latents import LatentCache
 from mutoscope.data.loader import Ahead
-from mutoscope.diffusion.objective import TrainingTimes, corrupt
+from mutoscope.diffusion.objective import TrainingTimes, Weighting, corrupt, squares
+from mutoscope.diffusion.prior import PriorSettings
+from mutoscope.diffusion.process import Process
+from mutoscope.diffusion.schedule import spread
 from mutoscope.models.tokenizer import Tokens
 from mutoscope.models.transformer import Transformer
 from mutoscope.models.words import Words
@@ -51,9 +56,18 @@ class JointSettings(BaseModel):
         default=512, ge=4, description="zero rows the transformer attends, as public pipelines do"
     )
     times: TrainingTimes = TrainingTimes(shift=2.0, independent=0.25)
+    noise: PriorSettings = PriorSettings()
+    weighting: Weighting = Weighting()
+    process: Process = FLOW
     compiled: bool = Field(
         default=False, description="torch.compile the networks (a C++ compiler is needed on a CPU)"
     )
+
+    @field_validator("process")
+    @classmethod
+    def _is_public(cls, process: Process) -> Process:
+        scheduler_of(process, shift=1.0)
+        return process
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,7 @@ class DenoiserTask:
             settings,
             seed,
         )
+        self.schedule = settings.process.noising()
         self.modules: Mapping[str, nn.Module] = {"transformer": transformer, "text_encoder": words.encoder}
         longest = cache.clean.shape[2]
         self.lengths = {n: share for n, share in settings.lengths.items() if n <= longest}
@@ -112,21 +127,29 @@ class DenoiserTask:
         return {
             "transformer": self.transformer.config.model_dump(mode="json"),
             "text_encoder": self.words.encoder.config.model_dump(mode="json"),
-            "joint": self.joint.model_dump(mode="json", exclude={"compiled"}),
+            "joint": self.joint.model_dump(mode="json", exclude={"compiled"} | self._usual),
         }
 
+    @property
+    def _usual(self) -> set[str]:
+        """Settings that go without saying, so that runs which began before there were such go on."""
+        new = ("noise", "weighting", "process")
+        return {name for name in new if getattr(self.joint, name) == JointSettings.model_fields[name].default}
+
     def loss(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Mean weighted squared error of the flow, and the plain error of images and of clips apart."""
+        """Mean weighted squared error of the prediction, and the plain error of images and of clips apart."""
         examples = self.examples(step)
         clean, tokens = examples.clean.to(generator.device), examples.tokens
         noise = torch.randn(clean.shape, generator=generator, device=generator.device)
-        t = self.joint.times.draw(len(clean), clean.shape[2], generator=generator)
-        noisy = corrupt(clean, noise, t=t)
-        flow = self.transformer(noisy, t, text=self.words(tokens))
-        square = (flow.float() - (noise - clean)).square()
+        noise = self.joint.noise.prior().mix(noise)
+        t = self.joint.times.draw(len(clean), clean.shape[2], generator=generator, schedule=self.schedule)
+        noisy = corrupt(clean, noise, t=t, schedule=self.schedule)
+        said = self.transformer(noisy, t, text=self.words(tokens))
+        prediction, level = self.joint.process.prediction, self.schedule.level(t)
+        square = squares(said, kind=prediction, clean=clean, noise=noise, level=level)
+        weight = examples.weight.to(square) * spread(self.joint.weighting(prediction, level), square)
         kind = "images" if clean.shape[2] == 1 else f"clips_{clean.shape[2]}"
-        loss = (square * examples.weight.to(square)).mean()
-        return {"loss": loss, kind: square.detach().mean()}
+        return {"loss": (square * weight).mean(), kind: square.detach().mean()}
 
     def examples(self, step: int) -> Examples:
         """The clips of a step, a function of (seed, step), on the device of the cache."""
