@@ -20,7 +20,7 @@ from torch import Tensor
 from mutoscope.checkpoints.folder import ModelFacts
 from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.guidance import Guided, Times
-from mutoscope.diffusion.noise import draw, stream
+from mutoscope.diffusion.noise import stream
 from mutoscope.diffusion.plan import Plan, staggered
 from mutoscope.diffusion.prior import Fresh
 from mutoscope.diffusion.sampler import State, sample
@@ -140,9 +140,10 @@ def take(
     seeds = [stream(request.seed, f"take {number}")]
     denoiser = denoiser or maker.denoiser(request)
     plan = given.plan(staggered(maker.grid(request), shape[1], lag=0))
-    noise = draw(seeds, shape, device=maker.device)
+    prior = request.method.noise.prior()
+    noise = prior.draw(seeds, shape, device=maker.device)
     return sample(
         denoiser, given.start(noise, plan=plan, schedule=denoiser.schedule), plan=plan,
         condition=maker.words(request), sampler=SAMPLERS[request.sampler],
-        fresh=Fresh(seeds, shape, device=maker.device),
+        fresh=Fresh(seeds, shape, prior, device=maker.device),
     )  # fmt: skip
