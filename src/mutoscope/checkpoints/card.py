@@ -36,6 +36,11 @@ def same_shape(name: str, shape: Shape) -> Shape:
     return shape
 
 
+def no_shapes(name: str, shape: Shape) -> tuple[Shape, ...]:
+    """The shapes of our weight `name` in older files of a layout that never had others."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Card(Generic[Module]):
     """One public layout.
@@ -48,6 +53,7 @@ class Card(Generic[Module]):
         write_config: our settings to all of config.json, the class name included.
         read_config: config.json to our settings.
         public_shape: our name and our shape of a weight to its public shape, with as many elements.
+        old_shapes: our name and the public shape to those that older files have instead; read, never written.
         weights: file name of the weights before `.safetensors`.
     """
 
@@ -58,6 +64,7 @@ class Card(Generic[Module]):
     write_config: Callable[[Any], dict[str, Any]]
     read_config: Callable[[Mapping[str, Any]], Any]
     public_shape: Callable[[str, Shape], Shape] = same_shape
+    old_shapes: Callable[[str, Shape], tuple[Shape, ...]] = no_shapes
     weights: str = "diffusion_pytorch_model"
 
     def save(self, module: Module, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -115,7 +122,8 @@ class Card(Generic[Module]):
                     ours = self.to_ours(public)
                     if ours is not None and ours in shapes:
                         found[path][ours] = public
-                        _check_shape(path, public, tuple(file.get_slice(public).get_shape()), shapes[ours])
+                        allowed = (shapes[ours], *self.old_shapes(ours, shapes[ours]))
+                        _check_shape(path, public, tuple(file.get_slice(public).get_shape()), allowed)
                     elif ours is not None:
                         strange.append(public)
         there = {name for names in found.values() for name in names}
@@ -187,9 +195,9 @@ def _plain_name(index: Path, name: str) -> str:
     return name
 
 
-def _check_shape(path: Path, name: str, found: Shape, wanted: Shape) -> None:
-    if found != wanted:
-        raise Refusal(f"{path}: {name} has the shape {found}, and {CONFIG} asks for {wanted}")
+def _check_shape(path: Path, name: str, found: Shape, allowed: Sequence[Shape]) -> None:
+    if found not in allowed:
+        raise Refusal(f"{path}: {name} has the shape {found}, and {CONFIG} asks for {allowed[0]}")
 
 
 @contextmanager
