@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutoscope.evaluation.fidelity import difference_correlation, difference_energy, flicker, psnr, ssim
+from mutoscope.evaluation.fidelity import (
+    difference_correlation,
+    difference_energy,
+    flicker,
+    flicker_at_rest,
+    psnr,
+    ssim,
+)
 from mutoscope.video import Refusal
 
 
@@ -114,12 +121,26 @@ def test_flicker_knows_a_fade_from_a_flash() -> None:
     assert float(flicker(0.3 * (time % 2))) == pytest.approx(0.6, abs=1e-6)  # |0 - 2 x 0.3 + 0|
 
 
+def test_flicker_at_rest_looks_only_where_nothing_moves() -> None:
+    truth = torch.zeros(2, 3, 4, 4, 4)
+    truth[0, 1, 2, :, :2] = 1  # one channel of the left half flashes, in one clip
+    made = truth + 0.25 * (torch.arange(4) % 2)[:, None, None]
+    made[0, :, 2:, :, :2] = -1  # and is wrong where it does
+    assert flicker_at_rest(truth, truth).tolist() == [0, 0]
+    assert flicker_at_rest(made, truth)[1] == pytest.approx(0.25)
+    half = made[:1, ..., 2:], truth[:1, ..., 2:]
+    assert flicker_at_rest(*half).item() == pytest.approx(0.25)
+    moving = torch.arange(3.0)[:, None, None].expand(1, 3, 3, 4, 4)
+    assert flicker_at_rest(moving, moving).isnan().all(), "nothing rests"
+    assert flicker_at_rest(0.5 * moving, moving, rest=1.0).item() == pytest.approx(0.5)
+
+
 def test_half_precision_is_measured_in_single() -> None:
     truth = clips()
     assert psnr(truth.bfloat16(), truth.bfloat16() + 0.5).dtype == torch.float32
 
 
-@pytest.mark.parametrize("measure", [psnr, ssim, difference_correlation, difference_energy])
+@pytest.mark.parametrize("measure", [psnr, ssim, difference_correlation, difference_energy, flicker_at_rest])
 def test_clips_of_other_shapes_are_refused(measure: Callable[[Tensor, Tensor], Tensor]) -> None:
     with pytest.raises(Refusal, match="and alike"):
         measure(torch.zeros(1, 3, 2, 16, 16), torch.zeros(1, 3, 3, 16, 16))
@@ -128,6 +149,8 @@ def test_clips_of_other_shapes_are_refused(measure: Callable[[Tensor, Tensor], T
 def test_too_short_or_too_small_is_refused() -> None:
     with pytest.raises(Refusal, match="at least 2 frames"):
         difference_correlation(clips(f=1), clips(f=1))
+    with pytest.raises(Refusal, match="at least 2 frames"):
+        flicker_at_rest(clips(f=1), clips(f=1))
     with pytest.raises(Refusal, match="at least 3"):
         flicker(clips(f=2))
     with pytest.raises(Refusal, match="window of 11"):

@@ -9,6 +9,7 @@ from torch import Tensor
 from mutoscope.data.loader import Batch, WorldSource
 from mutoscope.data.world import SMALL
 from mutoscope.models.autoencoder import Autoencoder, AutoencoderConfig
+from mutoscope.models.image_autoencoder import ImageAutoencoder, ImageAutoencoderConfig
 from mutoscope.training.autoencoder import (
     AutoencoderTask,
     PatchDiscriminator,
@@ -146,6 +147,19 @@ def test_a_frozen_encoder_stays_bit_identical_while_the_decoder_learns():
             assert torch.equal(weight, before[name]), name
     moved = [n for n, w in autoencoder.state_dict().items() if not torch.equal(w, before[n])]
     assert any(name.startswith("decoder.") for name in moved)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_it_trains_an_image_autoencoder_on_single_frames_and_on_clips(frames: int):
+    torch.manual_seed(0)
+    image = ImageAutoencoder(ImageAutoencoderConfig(widths=(8, 8), blocks=1, groups=4))
+    source = WorldSource(SMALL, frames=frames, size=(16, 16), seed=1)
+    settings = ReconstructionSettings(adversary=0.1, adversary_from=0)
+    task = AutoencoderTask(image, lambda step: source.batch(step, 2), settings=settings)
+    found = trained(task, 12)
+    assert found[-1] < 0.85 * found[0]
+    latents = measure_latents(image, lambda step: source.batch(step, 2), count=1)
+    assert latents.mean.shape == latents.std.shape == (4,)
 
 
 def test_an_encoder_is_thawed_by_a_task_that_trains_it():

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from mutoscope.video import Refusal
 
-__all__ = ["difference_correlation", "difference_energy", "flicker", "psnr", "ssim"]
+__all__ = [
+    "difference_correlation", "difference_energy", "flicker", "flicker_at_rest", "psnr", "ssim",
+]  # fmt: skip
 
 RANGE = 2.0  # from -1 to 1
 LUMA = (0.299, 0.587, 0.114)
@@ -99,6 +101,21 @@ def flicker(clip: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b"]:
     if clip.shape[2] < 3:
         raise Refusal(f"{clip.shape[2]} frames; flicker needs at least 3")
     return _differences(_differences(_wide(clip))).abs().flatten(1).mean(1)
+
+
+def flicker_at_rest(
+    clip: Float[Tensor, "b 3 f h w"], truth: Float[Tensor, "..."], *, rest: float = 0.01
+) -> Float[Tensor, "b"]:
+    """Mean size of the clip's frame differences where the truth stands still: all of it was invented.
+
+    rest: by how much no channel of a pixel of the truth may change to count as still. NaN where none is.
+
+    Raises:
+        Refusal: fewer than two frames, or clips that are not alike.
+    """
+    made, real = (_differences(each).abs() for each in _moving(clip, truth))
+    still = (real <= rest).all(dim=1, keepdim=True).expand_as(made).to(made)
+    return (made * still).flatten(1).sum(1) / still.flatten(1).sum(1)
 
 
 def _check(one: Tensor, other: Tensor) -> None:

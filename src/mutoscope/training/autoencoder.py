@@ -1,4 +1,4 @@
-"""Training the causal 3D autoencoder from scratch.
+"""Training an autoencoder from scratch: the causal one on clips, the image one on clips or single frames.
 
     loss = |x - y| (heavier on the figure) + 2 (x - y)^2 + structure(x, y) + KL to the unit normal  (+
     adversary)
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mutoscope.data.loader import Batch
 from mutoscope.models.autoencoder import Autoencoder
+from mutoscope.models.image_autoencoder import ImageAutoencoder
 
 __all__ = [
     "AutoencoderTask", "LatentStatistics", "PatchDiscriminator", "ReconstructionSettings", "measure_latents",
@@ -85,7 +86,11 @@ class AutoencoderTask:
     """What `training.loop.train` trains: reconstructs the batches of a source."""
 
     def __init__(
-        self, autoencoder: Autoencoder, batches: Callable[[int], Batch], *, settings: ReconstructionSettings
+        self,
+        autoencoder: Autoencoder | ImageAutoencoder,
+        batches: Callable[[int], Batch],
+        *,
+        settings: ReconstructionSettings,
     ) -> None:
         self.autoencoder, self.batches, self.terms = autoencoder, batches, settings
         self.batch = settings.batch
@@ -165,7 +170,7 @@ class LatentStatistics:
 
 @torch.no_grad()
 def measure_latents(
-    autoencoder: Autoencoder, batches: Callable[[int], Batch], *, count: int
+    autoencoder: Autoencoder | ImageAutoencoder, batches: Callable[[int], Batch], *, count: int
 ) -> LatentStatistics:
     """What normalises the latents: measured over `count` batches, summed in double precision."""
     device = next(autoencoder.parameters()).device
