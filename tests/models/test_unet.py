@@ -205,3 +205,20 @@ class TestInflate:
         image = model(None)
         with pytest.raises(Refusal, match=r"with_time"):
             inflate(image, image.config.model_copy(update={"text_dim": 10}))
+
+
+@kinds
+@pytest.mark.parametrize("places", [[1, 3], [0, 1]], ids=["pictures in between", "pictures first"])
+def test_a_text_for_every_frame_is_read_by_that_frame_alone(
+    time: TimeConfig | None, places: list[int]
+) -> None:
+    """Equal texts are one text for the sample; another text for one picture changes that picture alone."""
+    net, noisy, t = model(time), random(2, 3, 5, 4, 6), times(2, 5)
+    images = torch.zeros(2, 5, dtype=torch.bool)
+    images[:, places] = True
+    whole = net(noisy, t, text=TEXT, images=images)
+    each = TEXT.repeat_interleave(5, dim=0)
+    torch.testing.assert_close(net(noisy, t, text=each, images=images), whole, rtol=0, atol=1e-11)
+    each[places[1]] += 1.0
+    moved = (net(noisy, t, text=each, images=images) - whole).abs().amax(dim=(1, 3, 4)) > 1e-9
+    assert moved.nonzero().tolist() == [[0, places[1]]]

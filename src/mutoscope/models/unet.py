@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mutoscope.models.temporal import TEMPORAL, Frames, NumberEmbedding, Scene
 from mutoscope.models.text import Text
-from mutoscope.models.unet_attention import attended
+from mutoscope.models.unet_attention import Words, attended
 from mutoscope.models.unet_blocks import Layer, Stage, Upsample, activated, as_maps, as_rows, time_attention
 from mutoscope.models.unet_config import UNetConfig
 from mutoscope.video import Refusal
@@ -52,7 +52,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(_down_stages(config, skips))
         self.middle = _middle_stage(config)
         self.up = nn.ModuleList(_up_stages(config, skips))
-        self.norm = nn.GroupNorm(config.groups, width, eps=config.eps)
+        self.norm_out = nn.GroupNorm(config.groups, width, eps=config.eps)
         self.last = nn.Conv2d(width, config.out_channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -79,7 +79,7 @@ class UNet(nn.Module):
         noisy: Float[Tensor, "b c f h w"],
         t: Float[Tensor, "b _"],
         *,
-        text: Text | Float[Tensor, "b m d"] | None = None,
+        text: Text | Float[Tensor, "n m d"] | None = None,
         images: Bool[Tensor, "b f"] | None = None,
         labels: Float[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b out f h w"]:
@@ -88,7 +88,8 @@ class UNet(nn.Module):
         Args:
             noisy: frames, height and width multiples of `config.factor`.
             t: what the sinusoids embed: "b 1", one for each sample, or "b f", one for each frame.
-            text: rows that are attended as they are, or a `Text`; None is the empty text.
+            text: rows that are attended as they are, or a `Text`; None is the empty text. One text for every
+                sample, or for every frame of every sample (n = b f, sample after sample).
             images: frames that are independent images: they see no other frame and no other frame sees
                 them. The others are one clip, in the order in which they stand.
             labels: micro-conditioning, `config.labels` numbers (SVD: fps - 1, motion bucket, noise level).
@@ -96,13 +97,15 @@ class UNet(nn.Module):
         Raises ValueError for what does not fit the config.
         """
         self._check(noisy, t, text=text, labels=labels)
+        words = None if text is None else attended(text)
         if images is None:
-            return self._predict(noisy, t, Frames(noisy.shape[2]), text=text, labels=labels)
+            return self._predict(noisy, t, Frames(noisy.shape[2]), words=words, labels=labels)
         # The clip first, so that neighbours in memory are neighbours in time.
         order = images.to(torch.uint8).argsort(dim=1, stable=True)
         frames = Frames(noisy.shape[2], images.gather(1, order))
         t = t.expand(-1, frames.count).gather(1, order)
-        out = self._predict(in_order(noisy, order), t, frames, text=text, labels=labels)
+        words = None if words is None else words.ordered(order)
+        out = self._predict(in_order(noisy, order), t, frames, words=words, labels=labels)
         return in_order(out, order.argsort(dim=1))
 
     def _check(self, noisy: Tensor, t: Tensor, *, text: Text | Tensor | None, labels: Tensor | None) -> None:
@@ -118,16 +121,15 @@ class UNet(nn.Module):
             raise ValueError(f"{given} labels are given, and the model wants {config.labels}")
 
     def _predict(
-        self, noisy: Tensor, t: Tensor, frames: Frames, *, text: Text | Tensor | None, labels: Tensor | None
+        self, noisy: Tensor, t: Tensor, frames: Frames, *, words: Words | None, labels: Tensor | None
     ) -> Tensor:
-        words = None if text is None or self.config.text_dim is None else attended(text)
         scene = Scene(frames, F.silu(self._time(t, frames, labels)), words)
         maps = rearrange(noisy.to(self.first.weight.dtype), "b c f h w -> (b f) h w c").contiguous()
         x = self.first(maps.movedim(-1, 1)).contiguous(memory_format=torch.channels_last)
         if self.entry is not None:
             x = as_maps(self.entry(as_rows(x, frames), scene), x)
         x = self._up(*self._down(x, scene), scene)
-        out = self.last(activated(x, self.norm))
+        out = self.last(activated(x, self.norm_out))
         return rearrange(out, "(b f) c h w -> b c f h w", f=frames.count).to(noisy.dtype)
 
     def _time(self, t: Tensor, frames: Frames, labels: Tensor | None) -> Float[Tensor, "b f e"]:

@@ -15,7 +15,7 @@ so nothing is moved in memory, and nothing repeated for every frame.
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,10 +25,19 @@ from mutoscope.models.text import Text
 
 @dataclass(frozen=True)
 class Words:
-    """Rows of text, and what is added to their scores (None: nothing)."""
+    """Rows of text, and what is added to their scores (None: nothing): n texts, one for every sample, or one
+    for every frame of every sample."""
 
-    rows: Float[Tensor, "b m d"]
-    bias: Float[Tensor, "b 1 1 m"] | None = None
+    rows: Float[Tensor, "n m d"]
+    bias: Float[Tensor, "n 1 1 m"] | None = None
+
+    def ordered(self, order: Int[Tensor, "b f"]) -> "Words":
+        """For frames that stand in another order: that of frame order[b, k] at place k."""
+        if len(self.rows) != order.numel():
+            return self
+        first = order.shape[1] * torch.arange(len(order), device=order.device).unsqueeze(1)
+        places = (first + order).flatten()
+        return Words(self.rows[places], None if self.bias is None else self.bias[places])
 
 
 def attended(text: Text | Tensor) -> Words:
@@ -69,11 +78,13 @@ class HeadedAttention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(x.shape))
 
     def read(self, x: Float[Tensor, "b f p c"], words: Words | None) -> Float[Tensor, "b f p c"]:
-        """Attention to the words of each sample; without any, what zero rows would give."""
+        """Attention to the words of each sample or frame; without any, what zero rows would give."""
         if words is None:
             return self.out.bias.to(x.dtype).expand(x.shape)
         rows = words.rows.to(self.key.weight.dtype)
-        return self(x.flatten(1, 2), context=rows, bias=words.bias).view(x.shape)
+        apart = len(rows) != len(x)  # a text for every frame
+        readers = x.flatten(0, 1) if apart else x.flatten(1, 2)
+        return self(readers, context=rows, bias=words.bias).view(x.shape)
 
     def _heads(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
         heads = x.reshape(*x.shape[:2], -1, self.head_dim)

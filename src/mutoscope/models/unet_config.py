@@ -86,7 +86,6 @@ class UNetConfig(BaseModel):
     depth: int = Field(default=1, gt=0, description="blocks in a transformer over space")
     feed: bool = Field(default=True, description="whether these blocks have a feed-forward network")
     text_dim: int | None = Field(default=None, description="width of text rows; None: no words")
-    linear_projection: bool = Field(default=True, description="on disk only: matrix or 1x1 convolution")
     groups: int = Field(default=32, gt=0, description="groups of the norms")
     eps: float = Field(default=1e-5, gt=0)
     stage_eps: tuple[float, ...] | None = Field(
@@ -96,6 +95,13 @@ class UNetConfig(BaseModel):
     label_dim: int = Field(default=256, gt=0, multiple_of=2, description="waves for each of these numbers")
     dropout: float = Field(default=0.0, ge=0, lt=1)
     time: TimeConfig | None = None
+    # Of the public folder a model is from: nothing here computes with these.
+    linear_projection: bool = Field(default=True, description="projections are matrices, or 1x1 convolutions")
+    upcast_attention: bool = Field(default=False, description="whether float16 overflows in its scores")
+    sample_size: int | tuple[int, int] | None = Field(
+        default=None, description="height and width in training"
+    )
+    frames: int | None = Field(default=None, description="frames in training")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
