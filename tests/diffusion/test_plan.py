@@ -6,7 +6,6 @@ from typing import get_args
 import pytest
 import torch
 
-from mutoscope.diffusion import plan as plans
 from mutoscope.diffusion.denoiser import NetworkDenoiser
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import (
@@ -219,12 +218,6 @@ def test_a_plan_as_characters():
     plan = pyramid(2, 3)
     assert str(plan).splitlines() == ["3 frames, 4 steps", "|@@@|", "|+@@|", "| +@|", "|  +|", "|   |"]
     assert str(Plan(torch.tensor([[1e-6, 1.0], [0.0, 0.0]]))).splitlines()[1] == "|.@|", "never blank"
-
-
-def test_all_kinds_are_drawn(capsys):
-    plans.main()
-    said = capsys.readouterr().out
-    assert [kind for kind in get_args(Kind) if f"{kind}: 13 frames" in said] == [*get_args(Kind)]
 
 
 @pytest.mark.parametrize(

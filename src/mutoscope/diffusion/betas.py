@@ -113,3 +113,9 @@ def _taken(steps: int, of: int, spacing: Spacing) -> Int[Tensor, " steps"]:
         case "linspace":
             return torch.linspace(of - 1, 0, steps, dtype=torch.float64).round().long()
     raise Refusal(f"spacing {spacing!r}: it must be trailing, leading or linspace")
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, levels
+
+    draw(levels.betas)

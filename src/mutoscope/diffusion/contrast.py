@@ -135,3 +135,9 @@ def _weighted(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
     """The sum of weight * guess(), without asking for guesses of weight 0."""
     first, *others = (weight * guess() for weight, guess in terms if abs(weight) > 1e-12)
     return sum(others, start=first)
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import denoisers, draw
+
+    draw(denoisers.contrast)

@@ -125,3 +125,9 @@ class GaussianDenoiser:
             noise = rearrange(sigma, "b f -> b f 1") * self.noise.to(t) * rearrange(sigma, "b f -> b 1 f")
         total = rearrange(alpha, "b f -> b f 1") * cross + noise
         return cross @ torch.linalg.pinv(total, hermitian=True)
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import denoisers, draw
+
+    draw(denoisers.denoiser)

@@ -71,3 +71,9 @@ def _blended(noisy: Tensor, fresh: Tensor, *, low: Tensor, size: torch.Size) -> 
     axes = (-3, -2, -1)
     slow, fast = (torch.fft.rfftn(film.double(), dim=axes) for film in (noisy, fresh))
     return torch.fft.irfftn(low * slow + (1 - low**2).sqrt() * fast, s=size, dim=axes)
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, frames
+
+    draw(frames.frequency)

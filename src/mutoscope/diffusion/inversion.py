@@ -43,3 +43,9 @@ def _climb(denoiser: Denoiser, noisy: Film, *, plan: Plan, condition: Any, looks
                 above = noisy + displacement(move, above, clean)
         noisy = above
         yield State(step=step, steps=plan.steps, t=s[0], noisy=noisy, clean=clean)
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, solvers
+
+    draw(solvers.inversion)

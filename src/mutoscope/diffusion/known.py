@@ -121,3 +121,9 @@ class Conditioned:
             labels = self.process.clock(known.t).to(t).unsqueeze(1)
         clock = self.process.clock(t)
         return self.network(film, clock, text=condition.text, images=condition.images, labels=labels)
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, frames
+
+    draw(frames.known)

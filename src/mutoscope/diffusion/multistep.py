@@ -178,3 +178,9 @@ def _usable(stretch: Row) -> Row:
 def _weighted(weight: Row, change: Film, move: Move) -> Film:
     known = weight.isfinite() & move.stretch.isfinite() & (move.stretch > 0)
     return spread(torch.where(known, weight, 0.0), change) * change
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, solvers
+
+    draw(solvers.multistep)

@@ -60,3 +60,9 @@ def _checked(seed: int) -> int:
     if not 0 <= seed < SEEDS:
         raise Refusal(f"seed {seed}: it must be a whole number from 0 to {SEEDS - 1}")
     return seed
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, frames
+
+    draw(frames.noise)

@@ -97,3 +97,9 @@ def _finite_score(level: Level) -> Tensor:
     if bool((level.sigma == 0).any()):
         raise Refusal("score at sigma = 0 (nothing is noise): it is infinite there; predict flow or velocity")
     return level.sigma
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, levels
+
+    draw(levels.prediction)

@@ -54,3 +54,9 @@ class Process(BaseModel):
         make = linear_betas if self.schedule == "linear" else scaled_linear_betas
         table = make(self.steps, start=self.betas[0], end=self.betas[1])
         return zero_terminal(table) if self.zero_terminal else table
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, levels
+
+    draw(levels.process)

@@ -75,3 +75,9 @@ def stages(count: int = 3) -> list[Stage]:
         raise Refusal(f"{count} stages: there must be at least 1")
     ends = [1 - (number + 1) / count for number in range(count)]
     return list(map(Stage, [1.0, *(2 * end / (1 + end) for end in ends)], ends))
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, frames
+
+    draw(frames.pyramid)

@@ -152,3 +152,9 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole > 0, part / whole, 0.0)
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import denoisers, draw
+
+    draw(denoisers.reconstruction)

@@ -212,3 +212,9 @@ def _walk(guess: Guess, noisy: Film, *, moves: list[Move], sampler: Sampler) -> 
         noisy = step.noisy
         clean = torch.where(spread(move.s, noisy) == 0, noisy, step.clean)
         yield State(step=move.step, steps=len(moves), t=move.s[0], noisy=noisy, clean=clean)
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, solvers
+
+    draw(solvers.sampler)

@@ -198,3 +198,9 @@ def size_shift(size: tuple[int, ...], base: tuple[int, ...]) -> float:
     if min(*size, *base) < 1:
         raise Refusal(f"size {size} over {base}: every side must be at least 1")
     return math.sqrt(math.prod(size) / math.prod(base))
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, levels
+
+    draw(levels.schedule)

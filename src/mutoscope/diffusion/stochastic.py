@@ -160,3 +160,9 @@ def _going(move: Move) -> torch.Tensor:
 def _need_share(value: float, name: str) -> None:
     if not 0 <= value <= 1:
         raise Refusal(f"{name} is {value}: it must be in [0, 1]")
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, solvers
+
+    draw(solvers.stochastic)

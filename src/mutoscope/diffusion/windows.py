@@ -69,3 +69,9 @@ class Windowed:
             part = fused.narrow(axis, first, many)
             part += weight.to(fused, non_blocking=True) * (guess - part)
         return fused
+
+
+if __name__ == "__main__":
+    from mutoscope.diffusion.drawings import draw, plans
+
+    draw(plans.windows)
