@@ -84,6 +84,14 @@ def test_the_norm_divides_by_the_rms_of_the_channels():
     assert torch.autograd.gradcheck(norm, noise(1, 4, 1, 1, 2).requires_grad_())
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@torch.no_grad()
+def test_the_norm_sums_bfloat16_in_float32(layout):
+    # Summed in bfloat16 the length of 4096 ones would stop at 16: 256 + 1 is 256.
+    x = torch.ones(1, 4096, 1, 2, 2).to(torch.bfloat16, memory_format=layout)
+    assert torch.equal(RMSNorm(4096).bfloat16()(x), x)
+
+
 def test_the_norm_of_nothing_is_nothing_and_so_is_its_gradient():
     norm, x = RMSNorm(4), torch.zeros(1, 4, 1, 2, 2, requires_grad=True)
     y = norm(x)

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mutoscope.models import winograd
+
 Size3 = tuple[int, int, int]
 
 
@@ -81,13 +83,26 @@ class CausalConv(nn.Conv3d):
         if memory is None and x.shape[2] == 1:
             # A still: all taps but the last meet zeros, so the image costs a third of the work.
             return self._conv_forward(x, self.weight[:, :, -1:], self.bias)
-        return super().forward(after_past(x, self.past, layer=self, memory=memory))
+        window = after_past(x, self.past, layer=self, memory=memory)
+        if self._pays_in_pairs(window):
+            return winograd.convolve(window, self.weight, self.bias, padding=self.padding[1:])
+        return super().forward(window)
+
+    def _pays_in_pairs(self, window: Tensor) -> bool:
+        """On a processor, where convolutions are bound by their multiplications and not by memory."""
+        return (
+            window.shape[2] >= 4
+            and window.device.type == "cpu"
+            and not torch.is_grad_enabled()
+            and self.kernel_size == (3, 3, 3)
+            and self.stride == (1, 1, 1)
+        )
 
 
 class RMSNorm(nn.Module):
     """x / rms(x) * gain over the channels of each pixel (Zhang & Sennrich 2019); zero stays zero.
 
-    The lengths are summed in float32 or better; the products are in the dtype of `x`.
+    The lengths are summed in float32 or better and kept, as all products are, in the dtype of `x`.
     """
 
     def __init__(self, channels: int) -> None:
@@ -96,14 +111,14 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c *rest"]) -> Float[Tensor, "b c *rest"]:
         # Channels last: there they lie side by side in channels_last_3d, where a norm along the strides
-        # of a contiguous tensor costs as much as a convolution. Autocast would copy all of x to float32
-        # first, which doubles the time on a CPU: hence it is off here, and so is F.rms_norm. The factors are
-        # multiplied out first, since two products of unlike shapes are slower than one of like ones.
+        # of a contiguous tensor costs as much as a convolution. Autocast and a float32 result would copy all
+        # of x to float32 first, which takes ten times as long on a CPU as the norm, whose kernel sums in
+        # float32 in any case. The factors are multiplied out first, since two products of unlike shapes are
+        # slower than one of like ones.
         with torch.autocast(x.device.type, enabled=False):
             y = x.movedim(1, -1)
-            dtype = torch.promote_types(x.dtype, torch.float32)
-            length = torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=dtype)
-            scale = (x.shape[1] ** 0.5 / length.clamp_min(1e-12)).to(x.dtype)
+            length = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
+            scale = x.shape[1] ** 0.5 / length.clamp_min(1e-12)
             factors = scale @ self.gain.to(x.dtype)[None]
             y = y * factors if torch.is_grad_enabled() else factors.mul_(y)
         return y.movedim(-1, 1)
