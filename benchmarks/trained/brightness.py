@@ -104,7 +104,7 @@ class BrightTask:
 
 def run(unit: str, scale: Scale, seed: int) -> Outcome:
     table, shape = TABLES[unit], (scale.frames, scale.size, scale.size)
-    scale = longer(scale, 2.5)  # steps are cheap here
+    scale = longer(scale, 1.5)  # steps are cheap here
     torch.manual_seed(seed)
     task = BrightTask(Pooled(prod(shape)).to(scale.device), table, shape, 2 * scale.batch)
     trained = learned(task, scale, seed=seed, schedule=table.schedule, prediction=table.prediction)

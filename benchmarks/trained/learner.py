@@ -54,7 +54,7 @@ class Scale:
 
 SCALES = {
     "toy": Scale("toy", size=16, frames=4, patch=8, heads=1, layers=1, batch=4, steps=3, films=48),
-    "cpu": Scale("cpu", size=16, frames=8, patch=8, heads=3, layers=3, batch=32, steps=400, films=256),
+    "cpu": Scale("cpu", size=16, frames=8, patch=16, heads=4, layers=2, batch=32, steps=600, films=256),
     "gpu": Scale(
         "gpu", size=32, frames=16, patch=4, heads=8, layers=6, batch=64, steps=1500, films=512, device="cuda"
     ),

@@ -14,7 +14,6 @@ from itertools import product
 from math import exp, log
 
 import torch
-from benchmarks.exact.gaussian import affine, ar1, w2
 from benchmarks.trained.discs import Discs, Sample
 from benchmarks.trained.experiment import Arms, Comparison, Experiment, Outcome
 from benchmarks.trained.features import distance
@@ -22,6 +21,7 @@ from benchmarks.trained.learner import DiscTask, Scale, clock, learned, longer, 
 from torch import Tensor
 
 from mutoscope.diffusion.denoiser import Denoiser, GaussianDenoiser
+from mutoscope.diffusion.drawings.gaussian import affine, ar1, w2
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.objective import TrainingTimes
 from mutoscope.diffusion.plan import full_sequence
