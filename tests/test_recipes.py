@@ -47,6 +47,8 @@ def test_the_smoke_recipe_builds_a_small_network():
         ("pieces.1.joint.lengths", "{\"2\": 1}", lambda r: 2 in r.denoiser.pieces[0].joint.lengths),
         ("autoencoder.model.dim_mult", "[1, 2]", lambda r: r.autoencoder.model.dim_mult == (1, 2)),
         ("threads", "null", lambda r: r.threads is None),
+        ("pieces.2.joint.noise.name", "mixed", lambda r: r.denoiser.pieces[1].joint.noise.name == "mixed"),
+        ("pieces.1.joint.weighting.gamma", "7", lambda r: r.denoiser.pieces[0].joint.weighting.gamma == 7),
     ],
 )  # fmt: skip
 def test_a_setting_is_changed_by_any_ending_that_only_it_has(key: str, value: str, found):
@@ -106,6 +108,7 @@ def test_an_unknown_recipe_is_refused_with_a_hint():
         ("latents", "0", "latents is 0"),
         ("clips.vocabulary", "huge", "clips.vocabulary is 'huge'"),
         ("pieces.2.train.ema", "2", "denoiser.pieces.2.train.ema is 2"),
+        ("pieces.2.joint.process.schedule", "cosine", "no public scheduler samples that"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_name(key: str, value: str, said: str):

@@ -10,10 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
-from mutoscope.checkpoints.folder import ModelFacts, fingerprint, load_model, save_model
+from mutoscope.checkpoints.folder import (
+    FLOW,
+    ModelFacts,
+    fingerprint,
+    load_model,
+    save_model,
+    scheduler_of,
+)
 from mutoscope.diffusion.noise import draw
+from mutoscope.diffusion.prediction import to_clean
+from mutoscope.diffusion.prior import PriorSettings
+from mutoscope.diffusion.process import Process
 from mutoscope.pipelines import Pipeline
 from mutoscope.video import Refusal
 from tiny import FACTS, tiny_model
@@ -244,3 +255,46 @@ def test_diffusers_makes_the_same_film_of_the_shift_on_the_disk(tmp_path: Path) 
         theirs.tokenizer("a man walking").input_ids
         == load_model(path).words.tokenizer.encode(["a man walking"]).ids[0].tolist()
     )
+
+
+def test_noise_and_process_travel_with_the_model(tmp_path: Path) -> None:
+    process = Process(schedule="cosine", prediction="velocity")
+    made = FACTS.model_copy(update={"noise": PriorSettings(name="mixed", a=1.5), "process": process})
+    back = load_model(save_model(replace(tiny_model(), facts=made), tmp_path / "m"))
+    assert (back.facts, back.shift) == (made, 3.0)
+    film = Pipeline(back, device="cpu").generate("rain", frames=1, steps=2)
+    assert film.notes["settings"].count("mixed") == 1
+
+
+def test_a_folder_that_does_not_speak_of_them_has_independent_noise_and_a_flow(folder: Path) -> None:
+    path = folder / "mutoscope.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({name: facts[name] for name in facts.keys() - {"noise", "process"}}))
+    back = load_model(folder)
+    assert back.facts == FACTS and (back.facts.process, back.facts.noise) == (FLOW, PriorSettings())
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    ("prediction", "kind"), [("velocity", "v_prediction"), ("noise", "epsilon"), ("clean", "sample")]
+)
+def test_what_is_predicted_on_the_cosine_means_the_same_to_diffusers(
+    tmp_path: Path, prediction: Any, kind: str
+) -> None:
+    """One step of theirs to the clean film is our clean film, at every one of their times."""
+    process = Process(schedule="cosine", prediction=prediction)
+    scheduler = DDIMScheduler.from_config(scheduler_of(process, shift=3.0))
+    assert scheduler.config["prediction_type"] == kind
+    noisy, said = draw([0, 1], (4, 3, 2, 2), dtype=torch.float64)[:, None]
+    scheduler.set_timesteps(1000)
+    for step in (999, 500, 20):
+        t = torch.full((1, 3), step / 1000, dtype=torch.float64)
+        ours = to_clean(prediction, said, noisy=noisy, level=process.noising().level(t))
+        theirs = scheduler.step(said, step, noisy).pred_original_sample
+        scale = ours.abs().max()
+        assert (ours - theirs).abs().max() <= 2e-3 * scale, "their table is float32"
+
+
+def test_other_processes_have_no_public_scheduler() -> None:
+    with pytest.raises(Refusal, match="take flow on straight, or velocity, noise, clean on cosine"):
+        scheduler_of(Process(schedule="linear", prediction="noise"), shift=1.0)

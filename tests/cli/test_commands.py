@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
@@ -338,15 +338,6 @@ def test_lines_come_now_and_then_with_the_time_left(
     for done in (0, 1, 3, 4, 5):
         lines(Progress("sampling", done, 5))
     assert capsys.readouterr().err.splitlines() == ["sampling 3/5, 4 s left", "sampling 5/5"]
-
-
-def test_the_command_offers_what_a_request_takes() -> None:
-    """Told twice, for `--help` must not wait for torch."""
-    from mutoscope.pipelines.request import Request
-
-    offered, _ = get_args(get_args(cli.SamplerOption)[0])
-    assert get_args(offered) == get_args(Request.model_fields["sampler"].annotation)
-    assert get_args(cli.PlanOption) == get_args(Request.model_fields["plan"].annotation)
 
 
 def test_an_autoencoder_is_measured_on_a_folder_of_clips(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser
-from mutoscope.diffusion.guidance import ClassifierFree, Projected, ZeroStar, band_of
+from mutoscope.diffusion.guidance import ClassifierFree, Conditional, Projected, ZeroStar, band_of
 from mutoscope.diffusion.plan import Plan, full_sequence
 from mutoscope.diffusion.sampler import Heun, sample
 from mutoscope.diffusion.schedule import Cosine, RectifiedFlow
@@ -140,6 +140,13 @@ def test_vdm_s_one_plus_w_is_a_scale_of_one_more(noisy):
     """(1 + w) eps(c) - w eps() in VDM's convention, said of the clean film, which is affine in the noise."""
     positive, negative = says(noisy, "rain"), says(noisy, "")
     torch.testing.assert_close(guided(noisy, 3.0), 3 * positive - 2 * negative, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("made", [ClassifierFree, Projected, ZeroStar])
+def test_guidances_are_siblings(made):
+    assert not made.__subclasses__() and Conditional in made.__bases__
+    with pytest.raises(TypeError, match="abstract"):
+        Conditional(Tell(), 2.0)
 
 
 @pytest.mark.parametrize("made", [Projected, ZeroStar])

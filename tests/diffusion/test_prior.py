@@ -10,7 +10,15 @@ from einops import rearrange
 from mutoscope.diffusion.denoiser import GaussianDenoiser
 from mutoscope.diffusion.noise import draw, endless, stream
 from mutoscope.diffusion.plan import full_sequence
-from mutoscope.diffusion.prior import Fresh, Independent, Mixed, Prior, Progressive, Reuse
+from mutoscope.diffusion.prior import (
+    Fresh,
+    Independent,
+    Mixed,
+    Prior,
+    PriorSettings,
+    Progressive,
+    Reuse,
+)
 from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Cosine
 from mutoscope.video import Refusal
@@ -221,3 +229,27 @@ def test_less_than_nothing_shared_is_refused(make):
 def test_windows_of_broken_strides_are_refused(window, stride):
     with pytest.raises(Refusal, match=f"window {window}, stride {stride}"):
         Reuse(window, stride)
+
+
+@pytest.mark.parametrize(
+    ("settings", "prior"),
+    [
+        ({}, Independent()), ({"name": "mixed"}, Mixed(1.0)), ({"name": "mixed", "a": 3.0}, Mixed(3.0)),
+        ({"name": "progressive"}, Progressive(2.0)), ({"name": "progressive", "a": 0.5}, Progressive(0.5)),
+        ({"name": "reuse"}, Reuse(16, 4)),
+    ],
+)  # fmt: skip
+def test_priors_by_name(settings, prior):
+    made = PriorSettings(**settings)
+    assert made.prior() == prior and PriorSettings(**made.model_dump(mode="json")) == made
+
+
+@pytest.mark.parametrize(("window", "whole"), [(13, (12, 4)), (8, (8, 4)), (3, (3, 3)), (1, (1, 1))])
+def test_noise_is_used_again_in_whole_strides(window, whole):
+    assert PriorSettings(name="reuse").prior(window=window) == Reuse(*whole)
+
+
+@pytest.mark.parametrize("wrong", [{"name": "reuse", "a": 1.0}, {"a": 1.0}, {"name": "mixed", "a": -1.0}])
+def test_numbers_that_a_prior_does_not_take_are_refused(wrong):
+    with pytest.raises(ValueError, match="only mixed and progressive|greater than"):
+        PriorSettings(**wrong)

@@ -73,8 +73,9 @@ def test_frames_on_their_own_are_those_of_any_plan(sampler):
         assert torch.equal(film, last.clean)
 
 
+@pytest.mark.parametrize("sampler", [None, Heun(), Multistep2()])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_it_is_the_pyramid_of_the_endless_film(steps):
+def test_it_is_the_pyramid_of_the_endless_film(steps, sampler):
     """With every finished frame in sight; frames of pure noise tell an exact denoiser nothing."""
     covariance = 0.9 ** (torch.arange(9)[:, None] - torch.arange(9)).abs().double()
 
@@ -85,8 +86,9 @@ def test_it_is_the_pyramid_of_the_endless_film(steps):
 
     denoiser = NetworkDenoiser(film, Cosine(), "clean")
     noise = start(9).double()
-    rolled = taken(denoiser, Window(4, steps=steps, context=9), frames=9, noise=noise.unbind(2))
-    *_, last = sample(denoiser, noise, plan=pyramid(4 * steps, 9, lag=steps))
+    window = Window(4, steps=steps, context=9)
+    rolled = taken(denoiser, window, frames=9, noise=noise.unbind(2), sampler=sampler)
+    *_, last = sample(denoiser, noise, plan=pyramid(4 * steps, 9, lag=steps), sampler=sampler)
     torch.testing.assert_close(rolled, last.clean, atol=1e-10, rtol=0)
 
 

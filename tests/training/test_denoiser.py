@@ -8,6 +8,9 @@ import torch
 from mutoscope.data.captions import every_wording
 from mutoscope.data.latents import LatentCache
 from mutoscope.data.world import SMALL
+from mutoscope.diffusion.objective import TrainingTimes, Weighting
+from mutoscope.diffusion.prior import PriorSettings
+from mutoscope.diffusion.process import Process
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
 from mutoscope.models.tokenizer import Tokenizer
 from mutoscope.models.transformer import Transformer, TransformerConfig
@@ -146,3 +149,77 @@ def test_all_blocks_of_both_networks_are_compiled_for_each_length_by_itself(monk
     assert compiled == [(block, False) for block in blocks] and len(blocks) >= 2
     task_of()
     assert len(compiled) == len(blocks)
+
+
+def by_hand(task: DenoiserTask, step: int, seed: int) -> torch.Tensor:
+    """The loss of a flow under independent noise, written out."""
+    generator, examples = torch.Generator().manual_seed(seed), task.examples(step)
+    clean = examples.clean
+    noise = torch.randn(clean.shape, generator=generator)
+    t = task.joint.times.draw(len(clean), clean.shape[2], generator=generator)
+    noisy = (1 - t)[:, None, :, None, None] * clean + t[:, None, :, None, None] * noise
+    flow = task.transformer(noisy, t, text=task.words(examples.tokens))
+    return ((flow - (noise - clean)).square() * examples.weight).mean()
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_the_usual_loss_is_that_of_the_flow_to_the_bit(step: int):
+    task = task_of()
+    assert torch.equal(task.loss(step, torch.Generator().manual_seed(9))["loss"], by_hand(task, step, 9))
+
+
+def shown_of(task: DenoiserTask, monkeypatch: pytest.MonkeyPatch, *, steps: int) -> list[torch.Tensor]:
+    """The noisy films that the network is shown."""
+    shown, forward = [], Transformer.forward
+
+    def watched(self, noisy, t, **words):
+        shown.append(noisy)
+        return forward(self, noisy, t, **words)
+
+    monkeypatch.setattr(Transformer, "forward", watched)
+    for step in range(steps):
+        task.loss(step, torch.Generator().manual_seed(step))
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("name", "correlation"), [("independent", 0.0), ("mixed", 0.5), ("progressive", 0.8944)]
+)
+def test_the_noise_of_frames_is_related_as_the_prior_says(monkeypatch, name: str, correlation: float):
+    """Near pure noise the network is shown little else."""
+    settings = {"noise": PriorSettings(name=name), "times": TrainingTimes(shift=1e6), "lengths": {3: 1.0}}
+    shown = torch.cat(shown_of(task_of(frames_a_step=300, **settings), monkeypatch, steps=4))
+    pair = torch.corrcoef(shown[:, :, :2].transpose(0, 2).flatten(1))[0, 1].item()
+    assert pair == pytest.approx(correlation, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["min_snr", "sigmoid", "fused_snr"])
+def test_errors_are_weighted_by_their_level(name: str):
+    plain, weighted = (task_of(weighting=Weighting(name=n)) for n in ("none", name))
+    a, b = (task.loss(0, torch.Generator().manual_seed(0)) for task in (plain, weighted))
+    assert a["loss"] != b["loss"] and b["loss"].isfinite()
+    others = a.keys() - {"loss"}
+    assert all(torch.equal(a[key], b[key]) for key in others), "what is reported stays comparable"
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "noise", "clean"])
+def test_other_predictions_are_learnt_on_the_cosine(prediction: str):
+    task = task_of(process=Process(schedule="cosine", prediction=prediction), figure=0.0)
+    assert task.joint.process.prediction == prediction
+    ahead = task.loss(0, torch.Generator().manual_seed(0))["loss"]
+    ahead.backward()
+    assert ahead.isfinite() and all(w.grad is not None for w in task.transformer.head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "prediction"), [("straight", "velocity"), ("cosine", "flow"), ("linear", "noise")]
+)
+def test_a_process_that_no_public_scheduler_has_is_refused_before_training(schedule: str, prediction: str):
+    with pytest.raises(ValueError, match="no public scheduler samples that; take flow on straight"):
+        JointSettings(process=Process(schedule=schedule, prediction=prediction))
+
+
+def test_what_is_usual_is_not_stored_so_that_older_runs_go_on():
+    assert not {"noise", "weighting", "process"} & task_of().settings["joint"].keys()
+    stored = task_of(noise=PriorSettings(name="mixed")).settings["joint"]
+    assert stored["noise"]["name"] == "mixed" and "weighting" not in stored

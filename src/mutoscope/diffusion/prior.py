@@ -148,7 +148,7 @@ def _taken(bag: list[Tensor], key: float) -> Tensor:
 
 
 class PriorSettings(BaseModel):
-    """A prior by its name. a: of mixed (1 if None) and progressive (2 if None). Raises Refusal for another's.
+    """A prior by its name. a: of mixed (1 if None) and progressive (2 if None); refused for others.
 
     `reuse` is for sampling films longer than `window`, which is then as many whole strides as fit.
     """

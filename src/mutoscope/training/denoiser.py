@@ -2,7 +2,7 @@
 
     noisy = (1 - t) clean + t noise,     loss = mean w (network(noisy, t, words) - (noise - clean))^2
 
-(or another process and prediction, other noise between frames, errors weighted by their level: `JointSettings`).
+or another prediction in another process, under noise that frames share, weighted by its level.
 A step takes all its clips at one length (a single latent frame is an image, the first frames of a clip are a
 shorter clip, since the autoencoder is causal), and as many clips as make about the same number of tokens:
 images are cheap views of bodies and colours, clips teach motion, and both train the same weights. A share of
