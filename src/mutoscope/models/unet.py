@@ -13,7 +13,7 @@ What is predicted (noise, velocity) is the business of `diffusion/`; t is the nu
 sinusoids embed, whatever it means: 0..999, ln(sigma)/4, or 1000 times a time in [0, 1].
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from einops import rearrange
@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mutoscope.models.temporal import TEMPORAL, Frames, NumberEmbedding, Scene
 from mutoscope.models.text import Text
-from mutoscope.models.unet_attention import Words, attended
+from mutoscope.models.unet_attention import Words, attended, zeroed
 from mutoscope.models.unet_blocks import Layer, Stage, Upsample, activated, as_maps, as_rows, time_attention
 from mutoscope.models.unet_config import UNetConfig
 from mutoscope.video import Refusal
@@ -49,13 +49,13 @@ class UNet(nn.Module):
         heads = config.heads[0]
         self.entry = time_attention(width, heads=heads, config=config, entry=True) if entry else None
         skips = [width]
-        self.down = nn.ModuleList(_down_stages(config, skips))
+        # A list of modules does not know what they are; whoever loops over these should.
+        self.down: Iterable[Stage] = nn.ModuleList(_down_stages(config, skips))  # type: ignore[assignment]
         self.middle = _middle_stage(config)
-        self.up = nn.ModuleList(_up_stages(config, skips))
+        self.up: Iterable[Stage] = nn.ModuleList(_up_stages(config, skips))  # type: ignore[assignment]
         self.norm_out = nn.GroupNorm(config.groups, width, eps=config.eps)
         self.last = nn.Conv2d(width, config.out_channels, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        zeroed(self.last)
         self.checkpointing = False
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

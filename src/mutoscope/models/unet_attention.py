@@ -14,13 +14,17 @@ so nothing is moved in memory, and nothing repeated for every frame.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mutoscope.models.attention import attend, merged_padding_bias, rotate
 from mutoscope.models.text import Text
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,13 @@ def attended(text: Text | Tensor) -> Words:
     return Words(F.pad(text.rows, (0, 0, 0, 1)), merged_padding_bias(text.mask, text.padded_to))
 
 
+def zeroed(module: Module) -> Module:
+    """The module, all its weights zero: what is added to a residual stream begins as nothing."""
+    for weight in module.parameters():
+        nn.init.zeros_(weight)
+    return module
+
+
 class HeadedAttention(nn.Module):
     """softmax(q kᵀ / sqrt(head_dim)) v along the second axis; no biases but at the output."""
 
@@ -61,8 +72,7 @@ class HeadedAttention(nn.Module):
         self.value = nn.Linear(context or channels, channels, bias=False)
         self.out = nn.Linear(channels, channels)
         if start_at_zero:
-            nn.init.zeros_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
+            zeroed(self.out)
 
     def forward(
         self,
@@ -99,8 +109,7 @@ class Feed(nn.Module):
         self.up = nn.Linear(channels, 8 * channels)
         self.down = nn.Linear(4 * channels, channels)
         if start_at_zero:
-            nn.init.zeros_(self.down.weight)
-            nn.init.zeros_(self.down.bias)
+            zeroed(self.down)
 
     def forward(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
         value, gate = self.up(x).chunk(2, dim=-1)
