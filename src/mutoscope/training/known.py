@@ -2,8 +2,9 @@
 
 A network that fills films in must be asked every question in training that it will be asked later: the first
 frames, every fourth frame, any frames, a small version of all. `KnownSettings` says which, and for how many
-examples nothing is known at all, so that the same network can be guided by what it knows (context guidance of
-Align Your Latents, 2304.08818). Pictures that ride with a clip know nothing, unless it is their small version.
+examples nothing is known at all, so that the same network can be guided by what it knows (context guidance
+of Align Your Latents, 2304.08818). Pictures that ride with a clip know nothing, unless it is their small
+version.
 """
 
 from typing import Literal

@@ -1,0 +1,248 @@
+"""Training a U-Net on films, whatever it is for: one task for every stage of the U-Net family.
+
+    noisy = alpha(t) clean + sigma(t) noise
+    loss  = mean weight(t) (network(noisy, t, words, what is known) - target)^2, over the frames not known
+
+With each clip ride some pictures: frames of other clips, flagged so that no layer lets them see another frame
+(joint training of Video Diffusion Models, 2204.03458, section 2.2). No clip and only pictures is how an image
+model is trained. Every picture has its own caption and its own time. What is known of a clip is drawn by a
+policy (`training.known`); a share of the captions is left away; and either all weights are trained, or those
+that an image model does not have.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from mutoscope.data.examples import Clips
+from mutoscope.data.loader import Ahead
+from mutoscope.diffusion.known import Condition, Conditioned, Known
+from mutoscope.diffusion.objective import TrainingTimes, Weighting, squares
+from mutoscope.diffusion.prior import PriorSettings
+from mutoscope.diffusion.process import Process
+from mutoscope.models.text import Text
+from mutoscope.models.tokenizer import Tokens
+from mutoscope.models.unet import UNet
+from mutoscope.models.words import Words
+from mutoscope.training.known import KnownSettings
+from mutoscope.video import Refusal
+
+__all__ = ["UNetSettings", "UNetTask"]
+
+
+class UNetSettings(BaseModel):
+    """What a step is made of, and what is asked of the network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clips: int = Field(default=4, ge=1, description="examples in a step")
+    frames: int = Field(default=16, ge=0, description="frames of a clip; 0: pictures only")
+    pictures: int = Field(default=0, ge=0, description="pictures of their own that ride with each clip")
+    patch: tuple[int, int] | None = Field(
+        default=None, description="height and width of the part that is trained on; None: the whole frame"
+    )
+    process: Process = Process()
+    times: TrainingTimes = TrainingTimes(distribution="uniform")
+    weighting: Weighting = Weighting()
+    prior: PriorSettings = PriorSettings()
+    known: KnownSettings | None = Field(default=None, description="what is known of a clip; None: nothing")
+    unconditional: float = Field(default=0.1, ge=0, le=1, description="share of captions left away")
+    text_length: int = Field(default=32, ge=4, description="tokens a caption may have")
+    trainable: Literal["all", "temporal"] = Field(
+        default="all", description="temporal: what an image model does not have; all else is frozen"
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> "UNetSettings":
+        if not self.frames + self.pictures:
+            raise ValueError("no frames and no pictures: an example needs one of them")
+        if not self.frames and self.known is not None and self.known.kind != "small":
+            raise ValueError(f"known is {self.known.kind}, and pictures show no frame of themselves")
+        return self
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's examples: `clean` "b c f h w", clips and then their pictures; the tokens of the captions of
+    all clips and then of all pictures (None: no words); where the patch lies, down and across, in [0, 1)."""
+
+    clean: Float[Tensor, "b c f h w"]
+    tokens: Tokens | None
+    corner: tuple[float, float]
+
+
+class UNetTask:
+    """What `training.loop.train` trains: a U-Net, and its text encoder if it reads words.
+
+    clips: examples of `settings.frames` frames. pictures: examples of one frame; the clips' own frames, one
+    at a time, are fine. Either may be left away where the settings ask for none.
+    """
+
+    def __init__(
+        self,
+        unet: UNet,
+        words: Words | None,
+        *,
+        settings: UNetSettings,
+        clips: Clips | None = None,
+        pictures: Clips | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.unet, self.words, self.asked, self.seed = unet, words, settings, seed
+        self.clips, self.pictures, self.batch = clips, pictures, settings.clips
+        self.modules: Mapping[str, nn.Module] = {"unet": unet}
+        if words is not None:
+            self.modules = {**self.modules, "text_encoder": words.encoder}
+        self._check_fit()
+        self._choose_weights()
+        self.network = Conditioned(unet, settings.process)
+        self.schedule = settings.process.noising()
+        # Drawing clips and telling captions takes as long as a step on a GPU: both happen meanwhile.
+        self._coming = Ahead(self._collect)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        own = {"unet": self.unet.config.model_dump(mode="json"), "task": self.asked.model_dump(mode="json")}
+        if self.words is not None:
+            own["text_encoder"] = self.words.encoder.config.model_dump(mode="json")
+        return own
+
+    def loss(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The weighted error over the frames that are not known, and the plain one of clips and of pictures
+        apart."""
+        asked, coming = self.asked, self._coming(step)
+        clean = coming.clean.to(generator.device)
+        known = None if asked.known is None else asked.known.draw(
+            clean, pictures=asked.pictures, generator=generator, schedule=self.schedule
+        )  # fmt: skip
+        clean, known = self._part(clean, known, coming.corner)
+        noise, t = self._noise(clean, generator), self._times(len(clean), generator)
+        level = self.schedule.level(t)
+        condition = Condition(self._text(coming.tokens), known, self._images(len(clean), clean.device))
+        said = self.network(level.mix(clean, noise), t, condition)
+        square = squares(said, kind=asked.process.prediction, clean=clean, noise=noise, level=level)
+        error, unknown = reduce(square, "b c f h w -> b f", "mean"), self._unknown(known, t)
+        weight = asked.weighting(asked.process.prediction, level) * unknown
+        return {"loss": (weight * error).mean()} | self._parts(error.detach(), unknown)
+
+    def _parts(self, error: Tensor, unknown: Tensor) -> dict[str, Tensor]:
+        f, parts = self.asked.frames, {}
+        if f:
+            parts["clips"] = (error * unknown)[:, :f].sum() / unknown[:, :f].sum().clamp(min=1)
+        if self.asked.pictures:
+            parts["pictures"] = error[:, f:].mean()
+        return parts
+
+    def _unknown(self, known: Known | None, t: Tensor) -> Float[Tensor, "b f"]:
+        """1 for frames that are asked for, 0 for those that are given."""
+        if known is None or self.asked.known is None or self.asked.known.kind == "small":
+            return torch.ones_like(t)
+        return 1 - known.mask[:, 0, :, 0, 0]
+
+    def _noise(self, clean: Tensor, generator: torch.Generator) -> Float[Tensor, "b c f h w"]:
+        """Of clips as the prior says, of pictures white."""
+        white = torch.randn(clean.shape, generator=generator, device=clean.device)
+        f = self.asked.frames
+        return torch.cat([self._prior.mix(white[:, :, :f]), white[:, :, f:]], dim=2) if f else white
+
+    @cached_property
+    def _prior(self):
+        return self.asked.prior.prior(window=max(1, self.asked.frames))
+
+    def _times(self, batch: int, generator: torch.Generator) -> Float[Tensor, "b f"]:
+        """Of clips as the settings say, of every picture its own."""
+        asked, drawn = self.asked, []
+        for samples, frames in ((batch, asked.frames), (batch * asked.pictures, 1)):
+            if samples * frames:
+                t = asked.times.draw(samples, frames, generator=generator, schedule=self.schedule)
+                drawn.append(t.reshape(batch, -1))
+        return torch.cat(drawn, dim=1)
+
+    def _images(self, batch: int, device: torch.device) -> Tensor | None:
+        if not self.asked.pictures:
+            return None
+        f, k = self.asked.frames, self.asked.pictures
+        return (torch.arange(f + k, device=device) >= f).expand(batch, -1)
+
+    def _part(
+        self, clean: Tensor, known: Known | None, corner: tuple[float, float]
+    ) -> tuple[Tensor, Known | None]:
+        """The same patch of all examples, on the grid of the small version if there is one."""
+        if self.asked.patch is None:
+            return clean, known
+        (height, width), raster = self.asked.patch, self.asked.known.factor if self.asked.known else 1
+        sides = zip(clean.shape[-2:], (height, width), corner, strict=True)
+        top, left = (int(place * ((whole - part) // raster + 1)) * raster for whole, part, place in sides)
+        cut = clean[..., top : top + height, left : left + width]
+        return cut, known.window(top, left, height=height, width=width) if known else None
+
+    def _text(self, tokens: Tokens | None) -> Text | None:
+        if self.words is None or tokens is None:
+            return None
+        text = self.words(tokens)
+        return each_frame(text, self._whose(self.asked.clips)) if self.asked.pictures else text
+
+    def _whose(self, batch: int) -> Int[Tensor, "b f"]:
+        """Which caption every frame has: all frames of a clip the clip's, every picture its own."""
+        f, k = self.asked.frames, self.asked.pictures
+        clips = torch.arange(batch).unsqueeze(1).expand(-1, f)
+        pictures = rearrange(torch.arange(batch * k), "(b k) -> b k", k=k) + (batch if f else 0)
+        return torch.cat([clips, pictures], dim=1)
+
+    def _collect(self, step: int) -> Step:
+        random, asked = np.random.default_rng([self.seed, step]), self.asked
+        films, captions = [], []
+        for clips, count, frames in (
+            (self.clips, asked.clips if asked.frames else 0, asked.frames),
+            (self.pictures, asked.clips * asked.pictures, 1),
+        ):
+            if count and clips is not None:
+                found = clips(step, count)
+                if found.clean.shape[2] != frames:
+                    raise Refusal(f"the clips have {found.clean.shape[2]} frames and {frames} are trained on")
+                films.append(rearrange(found.clean, "(b k) c f h w -> b c (k f) h w", b=asked.clips))
+                captions += found.captions
+        corner = (float(random.uniform()), float(random.uniform()))
+        return Step(torch.cat(films, dim=2), self._tokens(captions, random), corner)
+
+    def _tokens(self, captions: list[str], random: np.random.Generator) -> Tokens | None:
+        if self.words is None:
+            return None
+        left = ["" if random.uniform() < self.asked.unconditional else text for text in captions]
+        return self.words.tokenizer.encode(left, length=self.asked.text_length)
+
+    def _choose_weights(self) -> None:
+        everything = self.asked.trainable == "all"
+        for module in self.modules.values():
+            module.requires_grad_(everything)
+        for weight in self.unet.temporal_parameters():
+            weight.requires_grad_(True)
+
+    def _check_fit(self) -> None:
+        asked, config = self.asked, self.unet.config
+        for count, clips, name in (
+            (asked.frames, self.clips, "clips"),
+            (asked.pictures, self.pictures, "pictures"),
+        ):
+            if count and clips is None:
+                raise Refusal(f"{count} {name} a step are asked for, and nothing says where they come from")
+        known = 0 if asked.known is None else config.out_channels + 1
+        if config.in_channels != config.out_channels + known or config.labels != bool(known):
+            raise Refusal(
+                f"the network takes {config.in_channels} channels and {config.labels} labels; with what is "
+                f"known here it must be {config.out_channels + known} and {int(bool(known))}"
+            )
+
+
+def each_frame(text: Text, whose: Int[Tensor, "b f"]) -> Text:
+    """Captions for frames: one caption a frame, sample after sample, `whose[b, f]` of the text's."""
+    chosen = whose.flatten().to(text.rows.device)
+    return Text(text.rows[chosen], text.mask[chosen], text.padded_to)
