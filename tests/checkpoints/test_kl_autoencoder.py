@@ -164,7 +164,7 @@ def test_statistics_of_a_temporal_decoder_travel_beside_the_public_settings(tmp_
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"before_decoder": True}, "before_decoder = False"),
+        ({"before_decoder": True}, "before_decoder = False.*absorb_before_decoder"),
         ({"blocks": 1}, "blocks = 2"),
         ({"groups": 16}, "groups = 32"),
         ({"attention": False}, "attention = True"),

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mutoscope.models.image_autoencoder import (
     ImageAutoencoder,
     ImageAutoencoderConfig,
+    absorb_before_decoder,
     add_time,
     temporal_weights,
 )
@@ -177,6 +178,27 @@ def test_training_the_layers_of_time_leaves_the_encoder_as_it_was():
     assert digest(film) == before
     film.after_encoder.weight.data += 1e-3
     assert digest(film) != before
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"after_encoder": False}, {"temporal": True, "latents_mean": (1.0, 2.0, 3.0)}]
+)
+@torch.no_grad()
+def test_a_convolution_before_the_decoder_goes_into_its_neighbours(change):
+    model, x = make(TINY.model_copy(update=change)), noise(1, 3, 2, 6, 8)
+    model.before_decoder.bias.add_(1.0)  # at the border of the picture it would show if it were lost
+    made = absorb_before_decoder(model)
+    assert made.config.before_decoder is False and model.config.before_decoder
+    before, after = model.encode(x), made.encode(x)
+    assert not torch.allclose(before.mean, after.mean, atol=0.1)
+    close(made.normalise(after.mean), model.normalise(before.mean))
+    close(after.logvar, before.logvar)
+    close(made.decode(after.mean), model.decode(before.mean))
+    with pytest.raises(Refusal, match="no convolution"):
+        absorb_before_decoder(made)
+    model.before_decoder.weight.zero_()
+    with pytest.raises(Refusal, match="inverted"):
+        absorb_before_decoder(model)
 
 
 @pytest.mark.oracle

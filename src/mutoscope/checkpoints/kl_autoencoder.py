@@ -64,6 +64,7 @@ SILENT = {"scaling": 0.18215, "shift": 0.0, "blocks": 1, "z_dim": 4, "widths": (
 ONE_VALUE = {"in_channels": 3, "out_channels": 3, "act_fn": "silu"}
 # What `AutoencoderKLTemporalDecoder` has no setting for, and always is.
 ALWAYS = {"blocks": 2, "groups": 32, "attention": True, "after_encoder": True, "before_decoder": False}
+WAYS_OUT = {"before_decoder": "absorb_before_decoder gives the same autoencoder without one"}
 FREE = ("shift", "latents_mean", "latents_std")
 IGNORED = ("sample_size", "force_upcast", "down_block_types", "up_block_types", *ONE_VALUE)
 
@@ -118,7 +119,7 @@ def write_temporal_config(config: ImageAutoencoderConfig) -> dict[str, Any]:
         if getattr(config, name) != value:
             raise Refusal(
                 f"{TEMPORAL} always has {name} = {value}, and this autoencoder has {getattr(config, name)}; "
-                "train the image autoencoder with that setting, or keep the run's checkpoint"
+                f"{WAYS_OUT.get(name, 'train the image autoencoder with that setting')}"
             )
     values = write_config(config)
     for name in (*ALWAYS, "shift"):

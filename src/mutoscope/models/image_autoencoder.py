@@ -35,7 +35,14 @@ from mutoscope.models.temporal import Frames
 from mutoscope.models.temporal_decoder import DecoderTime, LastInTime
 from mutoscope.video import Refusal
 
-__all__ = ["ImageAutoencoder", "ImageAutoencoderConfig", "Posterior", "add_time", "temporal_weights"]
+__all__ = [
+    "ImageAutoencoder",
+    "ImageAutoencoderConfig",
+    "Posterior",
+    "absorb_before_decoder",
+    "add_time",
+    "temporal_weights",
+]
 
 
 class ImageAutoencoder(nn.Module):
@@ -129,6 +136,33 @@ def add_time(autoencoder: ImageAutoencoder) -> ImageAutoencoder:
     return made.train(autoencoder.training)
 
 
+@torch.no_grad()
+def absorb_before_decoder(autoencoder: ImageAutoencoder) -> ImageAutoencoder:
+    """A copy without the convolution `before_decoder`, which makes the same pictures, up to rounding.
+
+    W z + b = W (z + W^-1 b): the matrix goes into the decoder's first convolution, and W^-1 b is added to
+    the latents where they are made and to `latents_mean`. So a denoiser finds the same normalised latents. A
+    plain bias of the decoder could not stand for b: zeros stand around z + W^-1 b, not around z. Raises
+    `Refusal` where there is no such convolution, or none that can be inverted.
+    """
+    mixing, config = autoencoder.before_decoder, autoencoder.config
+    if not isinstance(mixing, nn.Conv2d) or mixing.bias is None:
+        raise Refusal("the autoencoder has no convolution before its decoder; take it as it is")
+    matrix = mixing.weight[:, :, 0, 0].double()
+    try:
+        moved = torch.linalg.solve(matrix, mixing.bias.double())
+    except torch.linalg.LinAlgError:
+        raise Refusal("the matrix before the decoder cannot be inverted; train it further first") from None
+    mean = torch.tensor(config.latents_mean or [0.0] * config.z_dim).to(moved) + moved
+    changes = {"before_decoder": False, "latents_mean": tuple(mean.tolist())}
+    made = ImageAutoencoder(config.model_copy(update=changes)).to(mixing.weight.device, mixing.weight.dtype)
+    made.load_state_dict({n: w for n, w in autoencoder.state_dict().items() if "before_decoder" not in n})
+    first = made.decoder.first.weight
+    first.copy_(torch.einsum("omhw,mi->oihw", first.double(), matrix))
+    _moments(made)[1][: config.z_dim] += moved
+    return made.train(autoencoder.training)
+
+
 def temporal_weights(autoencoder: ImageAutoencoder) -> list[tuple[str, nn.Parameter]]:
     """Names and weights of the layers of time: all that an image autoencoder does not have."""
     return [
@@ -150,17 +184,24 @@ def initialise(model: ImageAutoencoder) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     for module in model.modules():
         if isinstance(module, ImageBlock):
             nn.init.zeros_(module.conv2.weight)
         elif isinstance(module, ImageAttention):
             nn.init.zeros_(module.out.weight)
     model.decoder.last.weight.mul_(0.1)
-    moments = model.after_encoder if isinstance(model.after_encoder, nn.Conv2d) else model.encoder.last
-    assert moments.bias is not None
+    moments, bias = _moments(model)
     moments.weight[model.config.z_dim :] = 0
-    moments.bias[model.config.z_dim :] = -6.0
+    bias[model.config.z_dim :] = -6.0
+
+
+def _moments(model: ImageAutoencoder) -> tuple[nn.Conv2d, nn.Parameter]:
+    """The convolution that gives means and log-variances, and its bias."""
+    conv = model.after_encoder if isinstance(model.after_encoder, nn.Conv2d) else model.encoder.last
+    assert conv.bias is not None
+    return conv, conv.bias
 
 
 def _mixing(channels: int, *, wanted: bool) -> nn.Module:
