@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from mutoscope.models import precision
+from mutoscope.models.image_autoencoder import ImageAutoencoder, ImageAutoencoderConfig
 from mutoscope.models.precision import default_device, fast_dtype, prepared
-from tiny import tiny_model
+from tiny import stirred, tiny_model
 
 CPU = torch.device("cpu")
 
@@ -78,3 +79,17 @@ def test_an_autoencoder_lies_channels_last() -> None:
     ready = prepared(tiny_model().autoencoder, torch.float32, device=CPU)
     weight = ready.decoder.first.weight
     assert weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+def test_an_image_autoencoder_lies_channels_last_and_stays_near_itself_in_bf16(temporal: bool) -> None:
+    config = ImageAutoencoderConfig(widths=(8, 16), blocks=1, groups=4, temporal=temporal)
+    autoencoder = ImageAutoencoder(config)
+    stirred(autoencoder)
+    ready = prepared(autoencoder, torch.bfloat16, device=CPU)
+    assert ready.decoder.first.weight.is_contiguous(memory_format=torch.channels_last)
+    z = torch.randn(1, 4, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted, found = autoencoder.decode(z), ready.decode(z.bfloat16())
+    assert found.dtype == torch.bfloat16
+    assert ((found - wanted).norm() / wanted.norm()).item() < 0.05
