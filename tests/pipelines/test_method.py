@@ -1,4 +1,4 @@
-"""Settings of sampling: by name or text, complete in the notes, and refused in one line where they mean nothing."""
+"""Settings of sampling: by name or text, whole in the notes, refused in one line where they mean nothing."""
 
 import json
 
@@ -25,10 +25,12 @@ def test_what_is_left_out_is_as_usual_and_the_noise_is_the_models_own() -> None:
     assert asked("rain", mixed, noise="independent").method == Method()
 
 
-@pytest.mark.parametrize(("text", "name", "a"), [("mixed", "mixed", None), ("progressive:0.5", "progressive", 0.5)])
-def test_noise_as_people_write_it(text: str, name: str, a: float | None) -> None:
+@pytest.mark.parametrize(
+    ("text", "settings"), [("mixed", ("mixed", None)), ("progressive:0.5", ("progressive", 0.5))]
+)
+def test_noise_as_people_write_it(text: str, settings: tuple[str, float | None]) -> None:
     noise = asked("rain", FACTS, noise=text).method.noise
-    assert (noise.name, noise.a) == (name, a)
+    assert (noise.name, noise.a) == settings
 
 
 def test_a_number_as_text_is_a_number() -> None:
@@ -88,7 +90,7 @@ def test_what_is_no_setting_is_refused(settings: dict, match: str) -> None:
         ({"stabilise": 0.02}, "plan full has none"),
         ({"plan": "rolling", "passes": 2}, "leave out passes"),
         ({"plan": "rolling", "guidance_last": 2}, "leave out guidance_last"),
-        ({"plan": "rolling", "sampler": "ddpm"}, "add no noise, not ddpm"),
+        ({"plan": "rolling", "sampler": "ddpm"}, "sampler is ddpm, which adds noise"),
     ],
 )
 def test_what_means_nothing_together_is_refused(settings: dict, match: str) -> None:
@@ -98,7 +100,8 @@ def test_what_means_nothing_together_is_refused(settings: dict, match: str) -> N
 
 
 def test_a_rising_guidance_may_begin_at_none() -> None:
-    assert asked("rain", FACTS, guidance=1, guidance_last=5, guidance_kind="projected").method.guidance_last == 5
+    rising = asked("rain", FACTS, guidance=1, guidance_last=5, guidance_kind="projected")
+    assert rising.method.guidance_last == 5
 
 
 def test_samplers_that_add_noise_are_among_the_samplers() -> None:

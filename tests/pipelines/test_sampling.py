@@ -1,17 +1,17 @@
-"""Every part of `diffusion` that a request may ask for reaches the film, and none of it waits for the device."""
+"""Every part of `diffusion` that a request may ask for reaches the film, and none waits for the device."""
 
 from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mutoscope.checkpoints.folder import Model
 from mutoscope.diffusion.denoiser import GaussianDenoiser, NetworkDenoiser
 from mutoscope.diffusion.noise import stream
 from mutoscope.diffusion.plan import uniform
 from mutoscope.diffusion.prior import Fresh, Independent, Mixed
-from mutoscope.diffusion.schedule import STRAIGHT
 from mutoscope.pipelines import Pipeline
 from mutoscope.pipelines.request import Request, asked
 from mutoscope.pipelines.sampling import SAMPLERS, Lengths, guided, plan_of, rolled, seen, walked
@@ -79,17 +79,16 @@ def test_the_noise_is_the_models_own_at_the_start_and_on_the_way(monkeypatch: py
     assert torch.equal(film.frames, told.frames)
 
 
-def test_every_pass_has_noise_of_its_own_and_keeps_slow_noise_of_the_last() -> None:
+def test_every_pass_begins_from_the_last_with_noise_of_its_own() -> None:
     once, twice = walk(request(steps=3)), walk(request(steps=3, passes=2))
     assert [(s.step, s.steps) for s in twice] == [(i, 6) for i in range(1, 7)]
     assert torch.equal(once[-1].clean, twice[2].clean)
     assert not torch.equal(once[-1].clean, twice[-1].clean)
     other = walk(request(steps=3), seeds=[stream(seed, "pass 1") for seed in (1, 2)])[-1].clean
-    slow = [film.mean(dim=(2, 3, 4)) for film in (twice[-1].clean, once[-1].clean, other)]
-    assert (slow[0] - slow[1]).abs().mean() < (slow[0] - slow[2]).abs().mean()
+    assert not torch.equal(other, twice[-1].clean)
 
 
-def test_passes_leave_unit_variance() -> None:
+def test_passes_keep_slow_noise_and_leave_unit_variance() -> None:
     """What a second pass begins from, seen through a denoiser that gives back what it is shown."""
     begun = []
 
@@ -100,7 +99,9 @@ def test_passes_leave_unit_variance() -> None:
 
     walk(request(steps=1, passes=2, guidance=1), network, seeds=range(400))
     assert begun[1].var().item() == pytest.approx(1, abs=0.05)
-    assert not torch.equal(begun[0], begun[1])
+    slow = torch.stack([noise.mean(dim=(2, 3, 4)).flatten() for noise in begun])
+    assert torch.corrcoef(slow)[0, 1] > 0.95
+    assert torch.corrcoef(torch.stack([noise.flatten() for noise in begun]))[0, 1] < 0.8
 
 
 def test_rolling_finishes_frame_by_frame_and_a_longer_film_begins_with_the_shorter() -> None:
@@ -127,8 +128,10 @@ def test_frames_on_their_own_are_the_same_whole_in_windows_and_in_parts() -> Non
     whole = walk(request(steps=4), alone)[-1].clean
     windows = walk(request(steps=4, window=3), alone)[-1].clean
     torch.testing.assert_close(windows, whole, atol=1e-6, rtol=0)
-    rolling, parts = (walk(request(plan="rolling", steps=6, **w), alone)[-1].clean for w in ({}, {"window": 6}))
-    assert rolling.shape == parts.shape and parts.isfinite().all()
+    for window in (None, 6):
+        rolling = walk(request(plan="rolling", steps=6, window=window), alone)[-1].clean
+        assert rolling.shape == whole.shape
+        assert rolling.std().item() == pytest.approx(whole.std().item(), rel=0.3)
 
 
 def test_a_window_is_all_that_a_network_sees(pipeline: Pipeline) -> None:
@@ -214,9 +217,11 @@ GUIDANCES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("sampler", "guidance"), [*product(SAMPLERS, GUIDANCES[:1]), *product(["unipc"], GUIDANCES)])
+@pytest.mark.parametrize(
+    ("sampler", "guidance"), [*product(SAMPLERS, GUIDANCES[:1]), *product(["unipc"], GUIDANCES)]
+)
 def test_sampling_never_waits_for_the_device(sampler: str, guidance: dict) -> None:
-    """On the meta device there are no values: whatever asked for one (item, bool, a copy to the host) fails."""
+    """On the meta device there are no values: what asks for one (item, bool, a copy to the host) fails."""
     with pytest.raises((RuntimeError, NotImplementedError)):
         bool(torch.ones(1, device="meta").any())
     for plan in ("full", "pyramid"):
@@ -235,17 +240,21 @@ def test_nor_does_rolling(window: int | None) -> None:
     assert states[-1].clean.device.type == "meta"
 
 
+class Waits(TorchDispatchMode):
+    """Counts reads of a tensor's value by the host: item(), bool(), float(), int()."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
 def test_nor_does_the_network() -> None:
-    transformer = tiny_model().transformer.to("meta")
     model = tiny_model()
     memory = model.transformer.remember(model.words.say([WORDS]))
-    on_meta = replace(
-        memory, keys=tuple(key.to("meta") for key in memory.keys),
-        values=tuple(value.to("meta") for value in memory.values), bias=memory.bias.to("meta"),
-    )  # fmt: skip
-    denoiser = NetworkDenoiser(lambda noisy, t, words: transformer(noisy, t, text=words), STRAIGHT)
-    fresh = Fresh([1], (4, 3, 4, 4), Independent(), device="meta")
-    asked_for = request(steps=2, guidance=1)
-    plan = plan_of(asked_for, uniform(2), lengths=Lengths(3, own=3))
-    states = walked(denoiser, asked_for, plan=plan, condition=on_meta, fresh=fresh)
-    assert [state.clean.device.type for state in states] == ["meta", "meta"]
+    noisy, t = torch.randn(1, 4, 3, 4, 4), torch.full((1, 3), 0.5)
+    with torch.no_grad(), Waits() as waits:
+        model.transformer(noisy, t, text=memory)
+        assert waits.count == 0
+        assert bool(t.any()) and waits.count == 1, "what is counted is counted"

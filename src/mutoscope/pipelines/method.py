@@ -107,4 +107,4 @@ def _unending(request: "Request", method: Method) -> Iterator[str]:
     for name in method.changed("passes", "guidance_last"):
         yield f"plan rolling knows no last frame: leave out {name} or take another plan"
     if request.sampler in RENEWING:
-        yield f"plan rolling takes samplers that add no noise, not {request.sampler}: euler, heun, multistep, unipc"
+        yield f"sampler is {request.sampler}, which adds noise; rolling takes euler, heun, multistep, unipc"

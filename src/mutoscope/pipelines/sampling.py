@@ -45,7 +45,7 @@ LEAK = 0.0047
 
 @dataclass(frozen=True)
 class Lengths:
-    """Latent frames of the film, of the model's own films, and that it sees at a time (its own by default)."""
+    """Latent frames: of the film, of the model's own films, and those seen at a time, if that is said."""
 
     film: int
     own: int
@@ -126,24 +126,22 @@ def walked(
     denoiser: Denoiser, request: Request, *, plan: Plan, condition: Any, fresh: Fresh
 ) -> Iterator[State]:
     """Samples films from the noise of their seeds, `fresh.seeds`; `passes` times over, each from the last."""
-    start = fresh.prior.draw(fresh.seeds, fresh.shape, device=fresh.device)
-    begun, passes = start, request.method.passes
-    for number in range(passes):
-        seeds = [noise.stream(seed, f"pass {number}") for seed in fresh.seeds] if number else fresh.seeds
-        own = replace(fresh, seeds=seeds)
-        if number:
-            begun = _again(state.clean, start, own, schedule=denoiser.schedule)
-        states = sample(
-            denoiser, begun, plan=plan, condition=condition, sampler=SAMPLERS[request.sampler], fresh=own
-        )
-        for state in states:
-            yield replace(state, step=state.step + number * plan.steps, steps=passes * plan.steps)
+    start = begun = fresh.prior.draw(fresh.seeds, fresh.shape, device=fresh.device)
+    sampler, passes, own = SAMPLERS[request.sampler], request.method.passes, fresh
+    for number in range(1, passes + 1):
+        film = begun
+        for state in sample(denoiser, begun, plan=plan, condition=condition, sampler=sampler, fresh=own):
+            film, done = state.clean, state.step + (number - 1) * plan.steps
+            yield replace(state, step=done, steps=passes * plan.steps)
+        if number < passes:
+            own = replace(fresh, seeds=[noise.stream(seed, f"pass {number}") for seed in fresh.seeds])
+            begun = _again(film, start, own, schedule=denoiser.schedule)
 
 
 def _again(film: Film, start: Film, fresh: Fresh, *, schedule: Schedule) -> Film:
     """Noise to begin from that knows the slow part of the film: FreeInit's (2312.07537), of variance 1."""
-    t = schedule.time(torch.tensor([[LEAK / (1 - LEAK)]], dtype=torch.float64).log())
-    level = schedule.level(t)
+    snr = torch.full((1, film.shape[2]), LEAK / (1 - LEAK), dtype=torch.float64)
+    level = schedule.level(schedule.time(snr.log()))
     size = torch.hypot(level.alpha, level.sigma)
     noisy = replace(level, alpha=level.alpha / size, sigma=level.sigma / size).mix(film, start)
     new = fresh.prior.draw(fresh.seeds, fresh.shape, device=fresh.device)
