@@ -5,39 +5,25 @@ sees 8 frames at a time. A queue of 8 is one part; longer queues are cut into pa
 with lookahead. Each iteration moves every frame of the queue one step down the cosine schedule's grid.
 """
 
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
-from benchmarks.exact.gaussian import Affine, affine, ar1
-from benchmarks.exact.plans import Alike
 from benchmarks.exact.row import Row
 from torch import Tensor
 
+from mutoscope.diffusion.drawings.gaussian import Affine, Stationary, affine, correlations
 from mutoscope.diffusion.rolling import Partitioned, Window, rolling
-from mutoscope.diffusion.schedule import Cosine, Schedule
+from mutoscope.diffusion.schedule import Cosine
 
-__all__ = ["Stationary", "correlation", "films", "rows"]
+__all__ = ["correlation", "films", "rows"]
 
 RHO, SEEN, LAG = 0.95, 8, 8
 STATED = {(1, False): 0.63, (2, False): 0.37, (4, False): 0.23, (2, True): 0.50, (4, True): 0.34}
 
 
-@dataclass(frozen=True)
-class Stationary:
-    """Exact for any number of frames of the film."""
-
-    schedule: Schedule
-
-    def __call__(self, noisy: Tensor, t: Tensor, condition: Any) -> Tensor:
-        frames = noisy.shape[2]
-        return Alike(torch.zeros(frames), ar1(RHO, frames), self.schedule)(noisy, t, condition)
-
-
 def films(parts: int, *, lookahead: bool, frames: int, steps: int = 1) -> Affine:
     """The first `frames` frames as a map of the noise, which is that many and the queue behind them."""
-    denoiser = Partitioned(Stationary(Cosine()), SEEN, lookahead=lookahead)
+    denoiser = Partitioned(Stationary(RHO, Cosine()), SEEN, lookahead=lookahead)
     window = Window(parts * SEEN, steps=steps, context=SEEN // 2 if lookahead else 0)
 
     def run(noise: Tensor) -> Tensor:
@@ -51,9 +37,7 @@ def correlation(parts: int, *, lookahead: bool, steps: int = 1) -> float:
     """Of frames LAG apart, once the queue has been through once."""
     begin = parts * SEEN
     covariance = films(parts, lookahead=lookahead, frames=begin + 2 * LAG, steps=steps).covariance()
-    late = covariance[begin:, begin:]
-    scale = late.diagonal().rsqrt()
-    return (late * scale * scale[:, None]).diagonal(LAG).mean().item()
+    return float(correlations(covariance[begin:, begin:])[LAG])
 
 
 def rows() -> list[Row]:

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from benchmarks.exact.gaussian import ar1, w2
 from benchmarks.exact.row import Row
 from einops import rearrange
 from torch import Tensor
 
 from mutoscope.diffusion.denoiser import Denoiser, GaussianDenoiser
+from mutoscope.diffusion.drawings.gaussian import ar1, w2
 from mutoscope.diffusion.plan import uniform
 from mutoscope.diffusion.reconstruction import Conditioning, Reconstruction, Replacement, frames_of
 from mutoscope.diffusion.sampler import Move

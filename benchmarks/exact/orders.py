@@ -8,15 +8,14 @@ from benchmarks.exact.row import Row
 from torch import Tensor
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser
+from mutoscope.diffusion.drawings.solvers import error
 from mutoscope.diffusion.multistep import UniPc
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, Sampler, sample
-from mutoscope.diffusion.schedule import Cosine, Edm
+from mutoscope.diffusion.schedule import Cosine
 from mutoscope.diffusion.stochastic import Ddim
 
 __all__ = ["error", "factor", "order", "rows"]
-
-MEAN, STD, SCHEDULE = 0.7, 0.5, Edm()
 
 
 def rows() -> list[Row]:
@@ -37,14 +36,6 @@ def rows() -> list[Row]:
 def order(sampler: Sampler, steps: int) -> float:
     """The observed order of convergence from `steps` to twice as many."""
     return math.log2(error(sampler, steps) / error(sampler, 2 * steps))
-
-
-def error(sampler: Sampler, steps: int) -> float:
-    """How far a film that starts one deviation out, at 80, ends from where the flow takes it, at 0.002."""
-    denoiser = GaussianDenoiser(torch.full((1,), MEAN), torch.full((1, 1), STD**2), schedule=SCHEDULE)
-    top, end = math.hypot(STD, SCHEDULE.sigma_max), math.hypot(STD, SCHEDULE.sigma_min)
-    start = torch.full((1, 1, 1, 1, 1), MEAN + top, dtype=torch.float64)
-    return abs(_made(denoiser, start, steps=steps, sampler=sampler).item() - MEAN - end)
 
 
 def factor(steps: int) -> float:

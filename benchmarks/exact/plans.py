@@ -7,11 +7,10 @@ said; here every frame moves a step by the toss of a coin.
 """
 
 import torch
-from benchmarks.exact.gaussian import affine, ar1, w2
 from benchmarks.exact.row import Row
 from torch import Tensor
 
-from mutoscope.diffusion.denoiser import GaussianDenoiser
+from mutoscope.diffusion.drawings.gaussian import Alike, affine, ar1, w2
 from mutoscope.diffusion.plan import Plan, planned, uniform
 from mutoscope.diffusion.sampler import sample
 from mutoscope.diffusion.schedule import Cosine
@@ -22,13 +21,6 @@ FRAMES = 8
 TRUTH = ar1(0.95, FRAMES)
 STATED = {16: (0.098, 0.063, 0.066, 0.042), 128: (0.0017, 0.0016, 0.0011, 0.0007)}
 CALLS = {"full": lambda n: n, "pyramid": lambda n: n + 7, "autoregressive": lambda n: 8 * n}
-
-
-class Alike(GaussianDenoiser):
-    """For batches whose films are all at the same times: one matrix for all."""
-
-    def _gain(self, t: Tensor) -> Tensor:
-        return super()._gain(t[:1]).expand(len(t), -1, -1)
 
 
 def by_chance(steps: int, frames: int) -> Plan:

@@ -9,11 +9,11 @@ I19: what FreeInit's published mixing keeps of the variance, and what its publis
 from collections.abc import Iterator
 
 import torch
-from benchmarks.exact.gaussian import affine, ar1, w2
 from benchmarks.exact.row import Row
 from torch import Tensor
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser
+from mutoscope.diffusion.drawings.gaussian import affine, ar1, w2
 from mutoscope.diffusion.frequency import LowPass
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.prior import Independent, Mixed, Prior, Progressive

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from benchmarks.exact import guidance, hierarchy, known_frames
-from benchmarks.exact.gaussian import ar1
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser
+from mutoscope.diffusion.drawings.gaussian import ar1
 from mutoscope.diffusion.reconstruction import Conditioning, frames_of
 
 STEP = {"t": torch.tensor(0.4).double(), "s": torch.tensor(0.35).double()}

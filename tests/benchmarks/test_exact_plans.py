@@ -3,8 +3,8 @@
 import pytest
 import torch
 from benchmarks.exact import fifo, plans
-from benchmarks.exact.gaussian import affine, ar1
 
+from mutoscope.diffusion.drawings.gaussian import Stationary, affine, ar1
 from mutoscope.diffusion.rolling import Window, rolling
 from mutoscope.diffusion.schedule import Cosine
 
@@ -49,7 +49,7 @@ def test_one_frame_of_context_is_all_that_such_an_endless_film_needs():
         window = Window(6, steps=steps, context=context)
 
         def run(noise, window=window):
-            made = rolling(fifo.Stationary(Cosine()), noise.unbind(2), window=window)
+            made = rolling(Stationary(fifo.RHO, Cosine()), noise.unbind(2), window=window)
             return torch.stack(list(made), dim=2)
 
         covariance = affine(run, 10).covariance()

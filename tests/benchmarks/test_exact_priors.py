@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from benchmarks.exact.gaussian import ar1
 from benchmarks.exact.priors import FRAMES, distance, rows, sampled
 
+from mutoscope.diffusion.drawings.gaussian import ar1
 from mutoscope.diffusion.prior import Independent, Mixed, Progressive
 
 

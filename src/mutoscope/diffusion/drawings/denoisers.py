@@ -1,6 +1,6 @@
 """Drawings of denoisers and of those made of them: `denoiser`, `guidance`, `contrast`, `reconstruction`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ def denoiser() -> Figure:
     sigma = torch.logspace(-2.7, 1.9, 80, dtype=torch.float64)[None]
     made = Preconditioning(Level(alpha=torch.ones_like(sigma), sigma=sigma))
     parts = {"skip": made.skip, "out": made.out, "into": made.into}
-    unknown = {"alone": [MIDDLE], "all at the same t": range(FRAMES), "all others clean": None}
+    unknown = {"alone": 1.0, "all at the same t": None, "all others clean": 1e-6}
     return Figure(
         "Denoisers: the exact one of AR(1) films (0.9 from frame to frame), and EDM's preconditioning",
         [
@@ -44,7 +44,7 @@ def denoiser() -> Figure:
                 "what stays unknown of frame 8",
                 "t",
                 "variance",
-                [Curve(n, TIMES, _unknown(f)) for n, f in unknown.items()],
+                [Curve(n, TIMES, _unknown(others)) for n, others in unknown.items()],
             ),
             Curves(
                 "EDM's factors around a network",
@@ -57,26 +57,19 @@ def denoiser() -> Figure:
     )
 
 
-def _gains(t: Tensor, frames: Sequence[int] | None = None) -> Tensor:
-    """d guess / d noisy "f f", read off the denoiser; for a film of these frames alone if given."""
-    likeness = ar1(RHO, FRAMES) if frames is None else ar1(RHO, FRAMES)[list(frames)][:, list(frames)]
-    exact = GaussianDenoiser(torch.zeros(len(likeness)), likeness)
-    return affine(lambda noisy: exact(noisy, t.expand(len(noisy), -1), None), len(likeness)).matrix
+def _gains(t: Tensor) -> Tensor:
+    """d guess / d noisy "f f" at these times, read off the denoiser."""
+    exact = GaussianDenoiser(torch.zeros(FRAMES), ar1(RHO, FRAMES))
+    return affine(lambda noisy: exact(noisy, t.expand(len(noisy), -1), None), FRAMES).matrix
 
 
-def _unknown(frames: Sequence[int] | None) -> Tensor:
-    """(sigma^2 / alpha) d guess / d noisy of the middle frame; None: all others nearly clean."""
+def _unknown(others: float | None) -> Tensor:
+    """(sigma^2 / alpha) d guess / d noisy of the middle frame, with others at this time, or the same."""
     left = []
     for t in TIMES:
-        if frames is None:
-            times = torch.full((FRAMES,), 1e-6, dtype=torch.float64)
-            times[MIDDLE] = t
-            gain = _gains(times)[MIDDLE, MIDDLE]
-        else:
-            gain = _gains(t.expand(len(frames)), frames)[list(frames).index(MIDDLE)][
-                list(frames).index(MIDDLE)
-            ]
-        left.append(STRAIGHT.sigma(t) ** 2 / STRAIGHT.alpha(t) * gain)
+        times = torch.full((FRAMES,), float(t) if others is None else others, dtype=torch.float64)
+        times[MIDDLE] = t
+        left.append(STRAIGHT.sigma(t) ** 2 / STRAIGHT.alpha(t) * _gains(times)[MIDDLE, MIDDLE])
     return torch.stack(left)
 
 

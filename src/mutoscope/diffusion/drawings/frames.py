@@ -104,7 +104,7 @@ def _power(low: Tensor) -> Tensor:
     point = torch.zeros(1, 1, *low.shape, dtype=torch.float64)
     point[..., 0, 0, 0] = 1
     parts = (blended(point, 0 * point, low=low), blended(0 * point, point, low=low))
-    return sum(torch.fft.fftn(part[0, 0]).abs() ** 2 for part in parts)
+    return torch.stack([torch.fft.fftn(part[0, 0]).abs() ** 2 for part in parts]).sum(dim=0)
 
 
 def pyramid() -> Figure:

@@ -7,6 +7,7 @@ in words what is in it, and a test can tell whether it is the one that the code 
 
 import io
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, PngImagePlugin
 
 from mutoscope.diffusion.drawings.figure import Curve, Curves, Figure, Heat, Panel, palette
@@ -27,7 +29,7 @@ SHADED = LinearSegmentedColormap.from_list("shaded", ["#FFFFFF", "#9CC7E3", "#00
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#8A3A00", "#D55E00", "#FFFFFF", "#0072B2", "#00253D"])
 FEW = 8  # so many points on a logarithmic axis are all labelled
 WIDTH, ROW = 9.6, 3.4  # inches, of the whole figure and of a row of panels
-LOOK = {
+LOOK: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -105,7 +107,7 @@ def _shade(place: Axes, panel: Heat) -> None:
         place.spines[side].set_visible(True)
     if panel.tile == 1:
         for axis in (place.xaxis, place.yaxis):
-            axis.get_major_locator().set_params(integer=True)
+            axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     else:
         _tile(place, panel)
 
@@ -117,7 +119,7 @@ def _tile(place: Axes, panel: Heat) -> None:
         (columns, place.set_xticks, place.axvline),
         (rows, place.set_yticks, place.axhline),
     ):
-        ticks([(number + 0.5) * panel.tile - 0.5 for number in range(count)], range(count))
+        ticks([(number + 0.5) * panel.tile - 0.5 for number in range(count)], list(map(str, range(count))))
         for number in range(1, count):
             line(number * panel.tile - 0.5, color="white", linewidth=2.5)
 

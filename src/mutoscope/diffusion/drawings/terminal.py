@@ -4,6 +4,7 @@ Curves are marks on a canvas, one mark a colour, dashes in every second column; 
 plan's own `str`. Plain ASCII, so that it can be piped, and put into a picture as its words.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -69,7 +70,7 @@ def _cells(curve: Curve, across: Tensor, up: Tensor) -> Iterator[tuple[int, int]
     across, up = across[known] * (WIDE - 1), up[known] * (HIGH - 1)
     if curve.stroke != "dots" and len(across) > 1:
         every = 2 if curve.stroke == "dashes" else 1
-        columns = torch.arange(across.min().ceil(), across.max() + 1e-9, every, dtype=across.dtype)
+        columns = torch.arange(math.ceil(across.min()), float(across.max()) + 1e-9, every, dtype=across.dtype)
         across, up = columns, _between(across, up, columns)
     yield from zip(across.round().int().tolist(), up.round().int().tolist(), strict=True)
 
