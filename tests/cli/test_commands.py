@@ -162,7 +162,7 @@ def test_unknown_words_are_a_warning(model: str, place: Path, capsys: pytest.Cap
     ("arguments", "words"),
     [
         (["generat", "x"], "no command 'generat'; did you mean generate?"),
-        (["dance"], "no command 'dance'; there are generate, reproduce"),
+        (["dance"], "no command 'dance'; there are generate, extend"),
         (["generate"], "PROMPT"),
         (["generate", "x", "--stepz", "3"], "did you mean --steps?"),
         (["generate", "x", "--steps", "many"], "--steps is 'many', which is no number"),
