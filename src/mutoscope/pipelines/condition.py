@@ -33,7 +33,7 @@ __all__ = ["Agreeing", "Given", "Maker", "take"]
 
 Film = Float[Tensor, "b c f h w"]
 Pictures = UInt8[Tensor, "f h w 3"]
-Latents = Float[Tensor, "c f2 h2 w2"]
+Latents = Float[Tensor, "c _ h2 w2"]
 
 
 class Maker(Protocol):
@@ -72,7 +72,7 @@ class Given:
     """
 
     places: Sequence[int] = ()
-    frames: Film | None = None
+    frames: Float[Tensor, "b c k h w"] | None = None
     rough: Film | None = None
     strength: float = 1.0
 

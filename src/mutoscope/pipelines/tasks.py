@@ -27,6 +27,8 @@ from mutoscope.pipelines.condition import Agreeing, Given, Latents, Maker, Pictu
 from mutoscope.pipelines.request import Request
 from mutoscope.video import Refusal, Video
 
+Picture = UInt8[Tensor, "1 h w 3"]
+
 __all__ = ["Animate", "Extend", "Interpolate", "Part", "Rework", "Span", "Task", "levels"]
 
 
@@ -203,7 +205,7 @@ class Rework(Task, ABC):
     def agree(self, pictures: Float[Tensor, "f h w 3"], film: Video, *, span: Span) -> Pictures:
         """The pictures, levels from 0 to 255, with what is known of the span put right."""
 
-    def opening(self, rough: Pictures, last: Pictures | None) -> Pictures | None:
+    def opening(self, rough: Pictures, last: Picture | None) -> Picture | None:
         """The span's first picture if it is known; `last` is the last that was made."""
         return last
 
@@ -250,7 +252,7 @@ class _Shot:
     def rough(self) -> Pictures:
         return self.task.rough(self.film, self.span, self.request)
 
-    def given(self, last: Pictures | None) -> Given:
+    def given(self, last: Picture | None) -> Given:
         known = self.task.opening(self.rough, last)
         rough = self.maker.encode(self.rough)[None]
         if known is None:
@@ -283,7 +285,7 @@ class Interpolate(Rework):
 
     kind: Literal["interpolate"] = "interpolate"
     factor: Literal[2, 4] = 2
-    strength: float = Field(0.9, gt=0, le=1)
+    strength: float = Field(0.3, gt=0, le=1)
 
     def shape(self, films: Sequence[Video]) -> dict[str, Any]:
         [film] = films
@@ -309,7 +311,7 @@ class Interpolate(Rework):
         pictures[:: self.factor] = self._known(film, span)
         return pictures
 
-    def opening(self, rough: Pictures, last: Pictures | None) -> Pictures | None:
+    def opening(self, rough: Pictures, last: Picture | None) -> Picture | None:
         return rough[:1]
 
     def _length(self, window: int) -> int:

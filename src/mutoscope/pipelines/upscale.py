@@ -35,7 +35,7 @@ class Upscale(Rework):
 
     kind: Literal["upscale"] = "upscale"
     size: tuple[int, int]
-    strength: float = Field(0.3, gt=0, le=1)
+    strength: float = Field(0.2, gt=0, le=1)
 
     def shape(self, films: Sequence[Video]) -> dict[str, Any]:
         [film] = films
