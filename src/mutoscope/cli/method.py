@@ -17,7 +17,7 @@ SamplerOption = Annotated[
     tyro.conf.arg(metavar="NAME", help_behavior_hint=_OWN),
 ]
 PlanOption = Literal["full", "autoregressive", "pyramid", "blocks", "keyframes", "rolling"]
-Optional = tyro.conf.arg(metavar="X", help_behavior_hint=_NONE)
+Amount = tyro.conf.arg(metavar="X", help_behavior_hint=_NONE)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class MethodOptions:
     """pictures seen at a time, for films longer than the model's own."""
     shift: Annotated[str | None, tyro.conf.arg(metavar="X|size", help_behavior_hint=_OWN)] = None
     """of the steps towards noise; size: as the film's size asks for."""
-    stabilise: Annotated[float | None, Optional] = None
+    stabilise: Annotated[float | None, Amount] = None
     """show finished frames to later ones as if so noisy; 0.015 is usual."""
     guidance_kind: Literal["plain", "zero-star", "projected"] = "plain"
     """projected keeps colours at high guidance; zero-star trusts it less near noise."""
@@ -40,9 +40,9 @@ class MethodOptions:
         tuple[float, float] | None, tyro.conf.arg(metavar="LO HI", help_behavior_hint="(default: 0 1)")
     ] = None
     """guide only at these noise levels."""
-    guidance_rescale: Annotated[float | None, Optional] = None
+    guidance_rescale: Annotated[float | None, Amount] = None
     """draw contrast back to the unguided; 0.7 is usual."""
-    guidance_last: Annotated[float | None, Optional] = None
+    guidance_last: Annotated[float | None, Amount] = None
     """guidance of the last frame; it changes evenly from the first."""
     smoothness: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="(default: 1)")] = None
     """above 1 smoother motion, below looser."""

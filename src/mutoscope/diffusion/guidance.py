@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from einops import reduce
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -118,6 +118,8 @@ class ZeroStar(Conditional):
         if bool(rests.all()):
             return self._still(noisy, t)
         guided = super().__call__(noisy, t, condition)
+        if not bool(rests.any()):
+            return guided
         return torch.where(spread(rests.double(), noisy) > 0, self._still(noisy, t), guided)
 
     def _apart(self, negative: Film, positive: Film, *, scale: Tensor, noisy: Film, t: Times) -> Film:
@@ -160,7 +162,7 @@ def scales(scale: Scale, *, t: Times, band: Band) -> Times:
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
-    return reduce(one.double() * other.double(), "b c f h w -> b 1 1 1 1", "sum").to(one)
+    return (one * other).sum(dim=(1, 2, 3, 4), keepdim=True, dtype=torch.float64).to(one)
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
@@ -174,7 +176,7 @@ def _rescaled(guided: Tensor, positive: Tensor, *, phi: float) -> Tensor:
 
 
 def _deviation(film: Tensor) -> Tensor:
-    return reduce(film.double(), "b c f h w -> b 1 1 1 1", torch.std).to(film)
+    return rearrange(film.double().flatten(1).std(dim=1), "b -> b 1 1 1 1").to(film)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class Multistep3Sde(_Sde):
         return Remembering(move=move, noisy=made, clean=clean, start=noisy, looks=looks)
 
     def _ahead(self, clean: Film, move: Move, looks: Sequence[Look]) -> Film:
-        h = _usable(move.stretch)
+        h = torch.where(move.measured, move.stretch, 1.0)  # weights of others are dropped later
         whole = (1 + self.eta) * h
         slope = 1 / -torch.expm1(-whole) - 1 / whole  # phi_2 / phi_1 of the exponential integrator
         ahead = clean
@@ -134,13 +134,13 @@ class UniPc(Sampler):
     @staticmethod
     def _corrected(noisy: Film, landed: Film, *, move: Move, past: Remembering) -> Film:
         again = past.move(past.start, _unified(past.clean, past.move, past.looks, landed=landed))
-        known = (move.s < move.t) & past.move.stretch.isfinite() & (past.move.stretch > 0)
-        return torch.where(spread(known.double(), noisy) > 0, again, noisy)
+        known = (move.s < move.t) & past.move.measured
+        return again if bool(known.all()) else torch.where(spread(known.double(), noisy) > 0, again, noisy)
 
 
 def _unified(clean: Film, move: Move, looks: Sequence[Look], *, landed: Film | None = None) -> Film:
     """The guess ahead by the looks back, and the guess `landed` at the end of the move if there is one."""
-    h = _usable(move.stretch)
+    h = torch.where(move.measured, move.stretch, 1.0)  # weights of others are dropped later
     ends = [] if landed is None else [torch.ones_like(h)]
     films = [look.clean for look in looks] + ([] if landed is None else [landed])
     weights = [torch.zeros_like(h) for _ in films]
@@ -170,13 +170,8 @@ def _rhos(nodes: Sequence[Row], h: Row) -> Sequence[Row]:
     return rearrange(torch.linalg.solve(matrix, right), "f n -> n 1 f").unbind()
 
 
-def _usable(stretch: Row) -> Row:
-    """1 where the move is none or infinite: its weights are dropped later."""
-    return torch.where(stretch.isfinite() & (stretch > 0), stretch, 1.0)
-
-
 def _weighted(weight: Row, change: Film, move: Move) -> Film:
-    known = weight.isfinite() & move.stretch.isfinite() & (move.stretch > 0)
+    known = weight.isfinite() & move.measured
     return spread(torch.where(known, weight, 0.0), change) * change
 
 

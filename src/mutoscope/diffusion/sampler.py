@@ -13,11 +13,12 @@ generator: progress, previews and stopping early are what you do between its sta
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mutoscope.diffusion.denoiser import Denoiser
@@ -50,7 +51,8 @@ class State:
 class Move:
     """From one row of times to the next, with all coefficients per frame, on the host and in float64.
 
-    step counts from 1. noise(step, purpose) is where fresh noise comes from, if from anywhere.
+    step counts from 1. noise(step, purpose) is where fresh noise comes from, if from anywhere. Coefficients
+    are computed once: small numbers on the host are what a sampler costs beside its network.
     """
 
     t: Row
@@ -59,21 +61,26 @@ class Move:
     step: int = 1
     noise: Source | None = None
 
-    @property
+    @cached_property
     def keep(self) -> Row:
         before, after = self.schedule.sigma(self.t), self.schedule.sigma(self.s)
         return torch.where(self.s < self.t, after / before, 1.0)
 
-    @property
+    @cached_property
     def pull(self) -> Row:
         return self.schedule.alpha(self.s) - self.keep * self.schedule.alpha(self.t)
 
-    @property
+    @cached_property
     def stretch(self) -> Row:
         """How much the half log-SNR grows: DPM-Solver's length of a step. NaN for a rest at an end."""
         return (self.schedule.log_snr(self.s) - self.schedule.log_snr(self.t)) / 2
 
-    @property
+    @cached_property
+    def measured(self) -> Bool[Tensor, "1 f"]:
+        """Which frames move a finite way in log-SNR: what a frame's past can be measured by."""
+        return self.stretch.isfinite() & (self.stretch > 0)
+
+    @cached_property
     def goes_on(self) -> Float[Tensor, "1 f"]:
         """1 for a frame that moves and has noise left where it lands, else 0."""
         return ((self.s < self.t) & (self.schedule.sigma(self.s) > 0)).double()
@@ -210,7 +217,9 @@ def _walk(guess: Guess, noisy: Film, *, moves: list[Move], sampler: Sampler) -> 
         with torch.no_grad():  # around the step and not the yield: whoever looks on keeps their own mode
             step = sampler(guess, noisy, move=move, past=step)
         noisy = step.noisy
-        clean = torch.where(spread(move.s, noisy) == 0, noisy, step.clean)
+        clean = step.clean
+        if not bool(move.s.all()):
+            clean = torch.where(spread(move.s, noisy) == 0, noisy, clean)
         yield State(step=move.step, steps=len(moves), t=move.s[0], noisy=noisy, clean=clean)
 
 

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,7 +38,7 @@ def spread(values: Float[Tensor, "b f"], like: Float[Tensor, "n c f h w"]) -> Fl
     float32."""
     # A small copy from the host that is not waited for: the accelerator's queue never drains.
     dtype = torch.promote_types(like.dtype, torch.float32)
-    return rearrange(values, "b f -> b 1 f 1 1").to(like.device, dtype, non_blocking=True)
+    return values[:, None, :, None, None].to(like.device, dtype, non_blocking=True)
 
 
 def precise(film: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -39,6 +39,9 @@ SAMPLERS: dict[str, Sampler] = {
     # EDM's for ImageNet (2206.00364, table 5): S_churn 40 of 256 steps, S_noise, S_tmin and S_tmax.
     "churn": HeunChurn(churn=40 / 256, noise=1.003, band=band_of(STRAIGHT, lo=0.05, hi=50.0)),
 }  # fmt: skip
+GUIDANCES: dict[str, type[ClassifierFree] | type[ZeroStar] | type[Projected]] = {
+    "plain": ClassifierFree, "zero-star": ZeroStar, "projected": Projected,
+}  # fmt: skip
 LEAK = 0.0047
 """alpha^2 of Stable Diffusion's last step: what FreeInit's pure noise still tells of the film before."""
 
@@ -103,8 +106,7 @@ def guided(
     if method.smoothness != 1:
         still = Framewise(denoiser)
         return TemporalGuidance(denoiser, still, motion=method.smoothness, scale=scale, negative=negative)
-    kinds = {"plain": ClassifierFree, "zero-star": ZeroStar, "projected": Projected}
-    return kinds[method.guidance_kind](
+    return GUIDANCES[method.guidance_kind](
         denoiser, _by_frame(request, frames), negative=negative, band=method.guidance_band,
         rescale=method.guidance_rescale,
     )  # fmt: skip
