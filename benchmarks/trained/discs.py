@@ -45,7 +45,7 @@ class Discs:
 
     @property
     def radius(self) -> float:
-        """To the middle of the edge, which is as wide as `edge`: soft, so that a small network can draw it."""
+        """To the middle of the edge, which is `edge` wide: soft, so that a small network can draw it."""
         return self.size * 7 / 32
 
     @property

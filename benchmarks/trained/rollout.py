@@ -24,7 +24,7 @@ from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.rolling import Stabilised
 from mutoscope.diffusion.sampler import sample
 
-__all__ = ["EXPERIMENT", "TeacherForcing", "drift", "rolled"]
+__all__ = ["EXPERIMENT", "TeacherForcing", "drift", "floor", "rolled"]
 
 FORCED, FREE = "teacher forcing", "diffusion forcing"
 STABILISED = (0.05, 0.15)
@@ -46,9 +46,7 @@ class TeacherForcing(DiscTask):
 def run(unit: str, scale: Scale, seed: int) -> Outcome:
     trained = _trained(unit, scale, seed)
     began = clock(scale)
-    # Long enough that a window of the training's length stands at every measured distance.
-    discs = Discs(scale.size, scale.frames * (LENGTHS[-1] + 1), speed=scale.discs.speed)
-    true = discs.draw(UNSEEN + seed, scale.films // 4, device=scale.device).video
+    true = _true(scale, UNSEEN + seed)
     shown: dict[str, Denoiser] = {unit: trained.denoiser}
     if unit == FREE:
         shown |= {
@@ -59,8 +57,19 @@ def run(unit: str, scale: Scale, seed: int) -> Outcome:
         for arm, denoiser in shown.items()
     }
     if unit == FORCED:
-        arms["true films"] = _numbers(true, true.roll(1, dims=0), scale)
+        arms["true films"] = floor(scale, seed)
     return Outcome(trained.seconds, clock(scale) - began, arms)
+
+
+def _true(scale: Scale, seed: int) -> Tensor:
+    """Films so long that a window of the training's length stands at every measured distance."""
+    discs = Discs(scale.size, scale.frames * (LENGTHS[-1] + 1), speed=scale.discs.speed)
+    return discs.draw(seed, scale.films // 4, device=scale.device).video
+
+
+def floor(scale: Scale, seed: int) -> dict[str, float]:
+    """What is measured of other true films."""
+    return _numbers(_true(scale, 2 * UNSEEN + seed), _true(scale, UNSEEN + seed), scale)
 
 
 def _trained(unit: str, scale: Scale, seed: int) -> Trained:
