@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from mutoscope.models.text import distance_buckets
 from mutoscope.models.transformer import sinusoid
-from mutoscope.models.unet_attention import Feed, HeadedAttention, Words
+from mutoscope.models.unet_attention import Feed, HeadedAttention, Words, zeroed
 from mutoscope.models.unet_config import Positions, TimeConfig
 
 BUCKETS, FAR = 32, 64
@@ -88,8 +88,7 @@ class NumberEmbedding(nn.Module):
             return self.second(F.silu(self.first(waves.to(weight.dtype))))
 
     def start_at_zero(self) -> "NumberEmbedding":
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        zeroed(self.second)
         return self
 
 
@@ -310,8 +309,7 @@ class WrappedTimeAttention(nn.Module):
         self.inward = nn.Linear(channels, inner)
         self.inner = TimeAttention(inner, heads=heads, config=config, text_dim=None)
         self.outward = nn.Linear(inner, channels)
-        nn.init.zeros_(self.outward.weight)
-        nn.init.zeros_(self.outward.bias)
+        zeroed(self.outward)
 
     def forward(self, x: Float[Tensor, "b f p c"], scene: Scene) -> Float[Tensor, "b f p c"]:
         return x + self.outward(self.inner(self.inward(self.norm(x, scene.frames)), scene))

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mutoscope.models.resampling import double_and_convolve
 from mutoscope.models.temporal import Frames, Scene, TimeAttention, TimeConvs, WrappedTimeAttention
-from mutoscope.models.unet_attention import SpaceBlock
+from mutoscope.models.unet_attention import SpaceBlock, zeroed
 from mutoscope.models.unet_config import UNetConfig
 
 TRANSFORMER_EPS = 1e-6
@@ -50,8 +50,7 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.skip = nn.Conv2d(channels, out, 1) if channels != out else None
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        zeroed(self.conv2)
 
     def forward(self, x: Float[Tensor, "bf c h w"], scene: Scene) -> Float[Tensor, "bf d h w"]:
         y = self.conv1(activated(x, self.norm1))
@@ -76,8 +75,7 @@ class SpaceTransformer(nn.Module):
         inside = config.time is not None and config.time.place == "inside"
         self.time_attention = time_attention(channels, heads=heads, config=config) if inside else None
         self.outward = nn.Linear(channels, channels)
-        nn.init.zeros_(self.outward.weight)
-        nn.init.zeros_(self.outward.bias)
+        zeroed(self.outward)
 
     def forward(self, x: Float[Tensor, "bf c h w"], scene: Scene) -> Float[Tensor, "bf c h w"]:
         rows = self.inward(as_rows(self.norm(x), scene.frames))

@@ -144,4 +144,5 @@ class UNetConfig(BaseModel):
     ) -> "UNetConfig":
         """The same network with these layers over frames, input channels and labels: see `unet.inflate`."""
         values = self.model_dump() | {"time": time, "labels": labels}
-        return UNetConfig(**values | {"in_channels": in_channels or self.in_channels})
+        values["in_channels"] = in_channels or self.in_channels
+        return UNetConfig.model_validate(values)
