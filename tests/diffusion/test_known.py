@@ -33,6 +33,17 @@ def test_known_frames_stand_at_their_place_and_the_others_are_hidden():
     assert torch.equal(beside[0, 2:4, 0], clean[0, :, 0]) and torch.equal(beside[1, 2:4, 1:], clean[1, :, 1:])
     assert not beside[0, 2:4, 1:].any() and not beside[1, 2:4, 0].any()
     assert beside[0, 4, 0].eq(1).all() and beside[1, 4, 0].eq(0).all()
+    assert torch.equal(beside[0, :2, 0], clean[0, :, 0]) and torch.equal(beside[0, :2, 1:], noisy[0, :, 1:])
+
+
+def test_known_frames_have_the_time_of_their_value_and_a_small_film_changes_none():
+    t = torch.full((2, 3), 0.9, dtype=torch.float64)
+    known = Known.frames(film(), whose([1, 0, 0], [0, 1, 1]))
+    late = known.noised(torch.tensor([0.1, 0.2]), film(), schedule=Process().noising())
+    expected = torch.tensor([[0.1, 0.9, 0.9], [0.9, 0.2, 0.2]], dtype=torch.float64)
+    torch.testing.assert_close(late.times(t), expected, rtol=0, atol=1e-6)
+    small = Known.small(shrunk(film(), 2), height=8, width=8)
+    assert torch.equal(small.times(t), t) and torch.equal(small.beside(film(seed=1))[:, :2], film(seed=1))
 
 
 def test_a_hidden_frame_cannot_be_seen_whatever_it_holds():

@@ -3,9 +3,10 @@
     network(noisy | value * mask | mask, clock(t), text, images, labels = clock(of the value's noise))
 
 Some of a film may be known: frames at their place (prediction, interpolation, filling in) or all of it, but
-small (upsampling). Either is a `Known`, and enters as further channels. What is known may itself be noisy,
-which keeps a network from trusting its own mistakes (LVDM's conditional latent perturbation, 2211.13221;
-noise conditioning augmentation, 2106.15282); how noisy it is goes into the labels.
+small (upsampling). Either is a `Known`, and enters as further channels; known frames also stand in the noisy
+film itself, at their own time (LVDM, 2211.13221). What is known may itself be noisy, which keeps a network
+from trusting its own mistakes (LVDM's conditional latent perturbation; noise conditioning augmentation,
+2106.15282); how noisy it is goes into the labels.
 """
 
 from collections.abc import Callable
@@ -32,11 +33,13 @@ class Known:
 
     value: "b c f h w", of any content where nothing is known. mask: "b 1 f h w", 1 where the value is known,
     0 elsewhere. t: "b", how noisy the value is, as a time in [0, 1] of the film's own schedule; 0 is clean.
+    stands: the value is what the film itself is there, and not a version of it.
     """
 
     value: Film
     mask: Float[Tensor, "b 1 f h w"]
     t: Float[Tensor, " b"]
+    stands: bool = True
 
     @classmethod
     def nothing(cls, like: Film) -> "Known":
@@ -54,7 +57,12 @@ class Known:
     def small(cls, film: Film, *, height: int, width: int) -> "Known":
         """A smaller version of the films is known: enlarged, it stands beside every frame."""
         value = enlarged(film, height=height, width=width)
-        return cls(value, torch.ones_like(value[:, :1]), film.new_zeros(len(film)))
+        return cls(value, torch.ones_like(value[:, :1]), film.new_zeros(len(film)), stands=False)
+
+    @property
+    def which(self) -> Bool[Tensor, "b f"]:
+        """The frames that are known."""
+        return self.mask[:, 0, :, 0, 0] > 0
 
     def noised(self, t: Float[Tensor, " b"], noise: Film, *, schedule: Schedule) -> "Known":
         """The same, as noisy as a film is at time t."""
@@ -72,9 +80,14 @@ class Known:
         return replace(self, value=self.value[..., rows, columns], mask=self.mask[..., rows, columns])
 
     def beside(self, noisy: Film) -> Float[Tensor, "b d f h w"]:
-        """The noisy film with what is known as further channels, d = 2 c + 1."""
-        mask = self.mask.to(noisy)
-        return torch.cat([noisy, self.value.to(noisy) * mask, mask], dim=1)
+        """The noisy film, known frames in place, with what is known as further channels, d = 2 c + 1."""
+        mask, value = self.mask.to(noisy), self.value.to(noisy)
+        film = torch.where(mask > 0, value, noisy) if self.stands else noisy
+        return torch.cat([film, value * mask, mask], dim=1)
+
+    def times(self, t: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:
+        """Of every frame of `beside`: of known ones that of their value."""
+        return torch.where(self.which, self.t.to(t).unsqueeze(1), t) if self.stands else t
 
 
 def enlarged(film: Film, *, height: int, width: int) -> Float[Tensor, "b c f height width"]:
@@ -117,7 +130,7 @@ class Conditioned:
         known, labels = condition.known, None
         film = noisy
         if known is not None:
-            film = known.beside(noisy)
+            film, t = known.beside(noisy), known.times(t)
             labels = self.process.clock(known.t).to(t).unsqueeze(1)
         clock = self.process.clock(t)
         return self.network(film, clock, text=condition.text, images=condition.images, labels=labels)

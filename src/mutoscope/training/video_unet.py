@@ -143,9 +143,7 @@ class UNetTask:
 
     def _unknown(self, known: Known | None, t: Tensor) -> Float[Tensor, "b f"]:
         """1 for frames that are asked for, 0 for those that are given."""
-        if known is None or self.asked.known is None or self.asked.known.kind == "small":
-            return torch.ones_like(t)
-        return 1 - known.mask[:, 0, :, 0, 0]
+        return 1 - known.which.to(t) if known is not None and known.stands else torch.ones_like(t)
 
     def _noise(self, clean: Tensor, generator: torch.Generator) -> Float[Tensor, "b c f h w"]:
         """Of clips as the prior says, of pictures white."""
