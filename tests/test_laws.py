@@ -151,3 +151,14 @@ def test_main_prints_and_answers(
     out = capsys.readouterr().out
     assert "The ten longest functions" in out
     assert "BREACH  src/house/misc.py" in out
+
+
+def test_a_room_has_so_many_lines_of_code_and_any_number_of_words(tree: Path) -> None:
+    code = "x = 1\n" * 400
+    told = '"""A formula.\n\nAnd its source.\n"""\n\n# why\n'
+    for name in "abcde":
+        written(tree, f"src/mutoscope/diffusion/{name}.py", told + code)
+    written(tree, "tests/test_all.py", code * 5)
+    assert "2000 lines of code" not in breaches(tree).replace(",", "")
+    written(tree, "src/mutoscope/diffusion/f.py", told + "x = 1\n")
+    assert "src/mutoscope/diffusion: 2001 lines of code; this room has at most 2000" in breaches(tree)
