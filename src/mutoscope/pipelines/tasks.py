@@ -161,6 +161,9 @@ class Animate(Task):
         first = films[0].frames[:1]
         known, places = [maker.encode(first)], [0]
         if len(films) > 1:
+            if self.frames <= 1 + maker.time_stride:
+                least = 2 + maker.time_stride
+                raise Refusal(f"frames is {self.frames}; with a last one this model makes {least} or more")
             still = films[1].frames[-1:].expand(1 + 2 * maker.time_stride, -1, -1, -1)
             known, places = [*known, maker.encode(still)[:, -1:]], [0, -1]
         given = Given(places=places, frames=torch.cat(known, dim=1)[None])
