@@ -9,11 +9,15 @@ import torch
 from torch import nn
 
 from mutoscope.checkpoints.folder import Model, ModelFacts
+from mutoscope.checkpoints.unet_folder import UNetModel
+from mutoscope.diffusion.process import Process
 from mutoscope.models.autoencoder import Autoencoder
 from mutoscope.models.coders import AutoencoderConfig
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
 from mutoscope.models.tokenizer import Tokenizer
 from mutoscope.models.transformer import Transformer, TransformerConfig
+from mutoscope.models.unet import UNet, UNetConfig
+from mutoscope.models.unet_config import vdm
 from mutoscope.models.words import Words
 
 CAPTIONS = ["a man walking in the rain", "a woman in a red coat running in the snow", "a child at night"]
@@ -56,6 +60,25 @@ def tiny_model(seed: int = 0, *, facts: ModelFacts = FACTS) -> Model:
         scramble(module, generator)
     words = Words(tokenizer, encoder, padded_to=facts.padded_to)
     return Model(transformer, words, autoencoder, shift=3.0, facts=facts)
+
+
+def tiny_unet_model(seed: int = 0, *, known: bool = False, words: bool = True) -> UNetModel:
+    """A U-Net on pixels: 16x16, 8 frames. known: with channels for known frames."""
+    generator = torch.Generator().manual_seed(seed)
+    config = UNetConfig(
+        in_channels=7 if known else 3, out_channels=3, channels=(8, 16), layers=1, attention=(False, True),
+        heads=(2, 2), groups=4, time=vdm(), text_dim=16 if words else None, labels=int(known), label_dim=8,
+    )  # fmt: skip
+    encoder = TextEncoder(
+        TextEncoderConfig(vocabulary=280, width=16, layers=1, heads=2, head_dim=8, ffn_dim=16)
+    )
+    unet = UNet(config)
+    for module in (unet, encoder):
+        scramble(module, generator)
+    facts = FACTS.model_copy(update={"size": (16, 16), "frames": 8, "process": Process()})
+    return UNetModel(
+        unet, Words(Tokenizer.train(CAPTIONS, 280), encoder, padded_to=24) if words else None, facts
+    )
 
 
 @torch.no_grad()

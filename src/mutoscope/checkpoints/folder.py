@@ -16,6 +16,8 @@ import hashlib
 import json
 import secrets
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -103,19 +105,30 @@ def save_model(
     Raises:
         Refusal: the place holds something else, or cannot be written.
     """
+    with written_whole(folder) as writing:
+        _write(model, writing, dtype=dtype, card=card)
+    return Path(folder)
+
+
+@contextmanager
+def written_whole(folder: str | Path) -> Iterator[Path]:
+    """A folder to write a model into, which is moved to its place when all of it is there.
+
+    Raises:
+        Refusal: the place holds something that is no model folder, or cannot be written.
+    """
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and ((folder / INDEX).exists() or not any(folder.iterdir()))):
         raise Refusal(f"{folder}: holds something that is no model folder; name another place for the model")
     writing = folder.with_name(f".{secrets.token_hex(8)}.unfinished")
     try:
         writing.mkdir(parents=True)
-        _write(model, writing, dtype=dtype, card=card)
+        yield writing
         _move(writing, folder)
     except OSError as error:
         raise Refusal(f"{folder}: the model cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(writing, ignore_errors=True)
-    return folder
 
 
 def load_model(folder: str | Path) -> Model:
@@ -126,7 +139,7 @@ def load_model(folder: str | Path) -> Model:
     """
     folder = find(folder, parts=tuple(PARTS))
     _check_index(folder)
-    facts = _read_facts(folder)
+    facts = read_facts(folder)
     words = Words(
         Tokenizer.load(folder / "tokenizer"), umt5.load(folder / "text_encoder"), padded_to=facts.padded_to
     )
@@ -142,7 +155,7 @@ def load_model(folder: str | Path) -> Model:
     return model
 
 
-def fingerprint(folder: str | Path) -> str:
+def fingerprint(folder: str | Path, *, parts: Iterable[str] = PARTS) -> str:
     """SHA-256 of what decides a film: the weights, in the order of their names, and tokenizer.json.
 
     "sha256:..." covers every byte. Beyond 64 MiB that would take too long at every start; "headers:..." then
@@ -150,8 +163,9 @@ def fingerprint(folder: str | Path) -> str:
     alone.
     """
     folder = Path(folder)
-    paths = sorted(path for part in PARTS for path in (folder / part).glob("*.safetensors"))
-    paths.append(folder / "tokenizer" / "tokenizer.json")
+    paths = sorted(path for part in parts for path in (folder / part).glob("*.safetensors"))
+    tokenizer = folder / "tokenizer" / "tokenizer.json"
+    paths += [tokenizer] if tokenizer.exists() else []
     whole = sum(path.stat().st_size for path in paths) <= HASHED_WHOLE
     digest = hashlib.sha256()
     for path in paths:
@@ -172,17 +186,18 @@ def _write(model: Model, folder: Path, *, dtype: torch.dtype | None, card: str) 
     model.words.tokenizer.save(folder / "tokenizer")
     (folder / "scheduler").mkdir()
     scheduler = scheduler_of(model.facts.process, shift=model.shift)
-    _write_json(folder / SCHEDULER, scheduler)
+    write_json(folder / SCHEDULER, scheduler)
     # The rows a text is padded to belong to the words; the facts only carry them to the disk.
     facts = model.facts.model_copy(update={"padded_to": model.words.padded_to})
-    _write_json(folder / FACTS, facts.model_dump(mode="json"))
+    write_json(folder / FACTS, facts.model_dump(mode="json"))
     if card:
         (folder / CARD).write_text(card, encoding="utf-8")
     parts = PARTS | {"scheduler": ("diffusers", scheduler["_class_name"])}
-    _write_json(folder / INDEX, {"_class_name": PIPELINE, **parts})
+    write_json(folder / INDEX, {"_class_name": PIPELINE, **parts})
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """A value as a file of indented JSON."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
@@ -207,7 +222,8 @@ def _check_index(folder: Path) -> None:
         raise Refusal(f"{folder}: {', '.join(missing)} missing; a model folder holds {'/, '.join(PARTS)}/")
 
 
-def _read_facts(folder: Path) -> ModelFacts:
+def read_facts(folder: Path) -> ModelFacts:
+    """What the folder says of its model. Raises Refusal for values out of range."""
     path = folder / FACTS
     values = read_json(path) if path.exists() else {}
     try:

@@ -1,0 +1,89 @@
+"""A folder of a U-Net that makes films of pixels: Video Diffusion Models (2204.03458), with or without words.
+
+    model_index.json      that it is one
+    unet/                 config.json and safetensors, in a public layout where there is one (`unet`)
+    text_encoder/ tokenizer/    as in every model folder here; absent where the model reads no words
+    mutoscope.json        size, length, rate, process (`folder.ModelFacts`)
+    README.md             the model card
+
+No public pipeline makes films of pixels by such a network, so the folder as a whole is of this house; its
+parts are not.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from mutoscope.checkpoints import umt5, unet
+from mutoscope.checkpoints.card import read_json
+from mutoscope.checkpoints.folder import (
+    FACTS,
+    INDEX,
+    ModelFacts,
+    fingerprint,
+    read_facts,
+    write_json,
+    written_whole,
+)
+from mutoscope.models.tokenizer import Tokenizer
+from mutoscope.models.unet import UNet
+from mutoscope.models.words import Words
+from mutoscope.video import Refusal
+
+__all__ = ["PIPELINE", "UNetModel", "is_unet_folder", "load_unet_model", "save_unet_model"]
+
+PIPELINE = "MutoscopeUNetPipeline"
+
+
+@dataclass(frozen=True, eq=False)
+class UNetModel:
+    """The networks that make a film of pixels, and what to know about them. words: None for a model that
+    reads none. fingerprint: empty for a model that was not loaded."""
+
+    unet: UNet
+    words: Words | None
+    facts: ModelFacts = field(default_factory=ModelFacts)
+    fingerprint: str = ""
+
+
+def save_unet_model(
+    model: UNetModel, folder: str | Path, *, dtype: torch.dtype | None = torch.bfloat16, card: str = ""
+) -> Path:
+    """Writes a model folder, whole or not at all; see `folder.save_model`."""
+    with written_whole(folder) as writing:
+        unet.save(model.unet, writing / "unet", dtype=dtype)
+        facts = model.facts
+        if model.words is not None:
+            umt5.save(model.words.encoder, writing / "text_encoder", dtype=dtype)
+            model.words.tokenizer.save(writing / "tokenizer")
+            facts = facts.model_copy(update={"padded_to": model.words.padded_to})
+        write_json(writing / FACTS, facts.model_dump(mode="json"))
+        if card:
+            (writing / "README.md").write_text(card, encoding="utf-8")
+        write_json(writing / INDEX, {"_class_name": PIPELINE})
+    return Path(folder)
+
+
+def is_unet_folder(folder: str | Path) -> bool:
+    """Whether this is such a folder, by its index."""
+    path = Path(folder) / INDEX
+    return path.is_file() and read_json(path).get("_class_name") == PIPELINE
+
+
+def load_unet_model(folder: str | Path) -> UNetModel:
+    """The model in a folder, in float32.
+
+    Raises:
+        Refusal: parts that are missing, damaged, of another class, or do not fit each other.
+    """
+    folder = Path(folder)
+    facts, words = read_facts(folder), None
+    network = unet.load(folder / "unet")
+    if (folder / "text_encoder").is_dir():
+        tokenizer = Tokenizer.load(folder / "tokenizer")
+        words = Words(tokenizer, umt5.load(folder / "text_encoder"), padded_to=facts.padded_to)
+    reads, width = network.config.text_dim, None if words is None else words.encoder.config.width
+    if reads != width:
+        raise Refusal(f"{folder}: unet text_dim is {reads} and text encoder d_model {width}; they must agree")
+    return UNetModel(network, words, facts, fingerprint(folder, parts=("unet", "text_encoder")))
