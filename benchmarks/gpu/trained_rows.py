@@ -22,9 +22,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks.trained, from wherever this is run
 
-from benchmarks.trained.__main__ import EXPERIMENTS, path_of, write_report
-from benchmarks.trained.experiment import Experiment, carried_out, read
-from benchmarks.trained.learner import SCALES, Scale
+from benchmarks.trained.__main__ import BENCH
+from benchmarks.trained.bench import Bench
+from benchmarks.trained.experiment import Experiment, Record
+from benchmarks.trained.learner import Size
 from benchmarks.trained.report import spread
 
 from mutoscope.video import Refusal
@@ -38,8 +39,9 @@ FIRST_UNIT = 60.0
 class Call:
     """What was asked of this call. left: seconds until its time is up."""
 
+    bench: Bench
     rows: Sequence[str]
-    scale: Scale
+    scale: Size
     seeds: int
     out: Path
     back: Path | None
@@ -54,7 +56,7 @@ def work(call: Call) -> Iterator[str]:
     longest, began = FIRST_UNIT if call.scale.device == "cuda" else 0.0, time.monotonic()
     for seed in range(1, call.seeds + 1):
         for row in call.rows:
-            units = carried_out(EXPERIMENTS[row], call.scale, seeds=seed, path=path_of(row, call.out))
+            units = call.bench.units(row, call.scale, seeds=seed, out=call.out)
             while call.left() > longest:
                 line = next(units, None)
                 if line is None:
@@ -69,7 +71,7 @@ def work(call: Call) -> Iterator[str]:
 
 def keep(call: Call) -> None:
     """Put the records and the page where files come back from."""
-    write_report(call.out, call.out / "trained.md")
+    call.bench.write_report(call.out, call.out / f"{call.bench.name}.md")
     if call.back is not None:
         call.back.mkdir(parents=True, exist_ok=True)
         for path in call.out.iterdir():
@@ -80,45 +82,44 @@ def table(call: Call) -> str:
     """A line a comparison: what was wanted, and what was measured."""
     lines = [f"{'row':<11} {'seeds':>5}  {'measured':<30} wanted"]
     for row in call.rows:
-        path = path_of(row, call.out)
-        if path.exists():
-            lines += _lines(EXPERIMENTS[row], path)
+        record = call.bench.record(row, call.out)
+        if record is not None:
+            lines += _lines(call.bench.experiments[row], record)
     return "\n".join(lines)
 
 
-def _lines(experiment: Experiment, path: Path) -> Iterator[str]:
-    record = read(path)
+def _lines(experiment: Experiment, record: Record) -> Iterator[str]:
     seeds = record.complete(experiment)
     for one in experiment.comparisons if seeds else ():
         measured = spread([one.value(record.arms(seed)) for seed in seeds])
         yield f"{experiment.name:<11} {len(seeds):>5}  {measured:<30} {one.wanted}: {one.label}"
 
 
-def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def asked(arguments: Sequence[str] | None, bench: Bench) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=f"The rows of benchmarks.{bench.name} at a useful size.")
     add = parser.add_argument
     add("--out", type=Path, required=True, help="where records lie; on this machine's own disk")
     add("--back", type=Path, default=os.environ.get("OUT"), help="where the files that come back go ($OUT)")
     add("--start", type=Path, help="records that came back from another machine: go on from them")
-    add("--rows", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
+    add("--rows", nargs="+", choices=bench.experiments, default=list(bench.experiments))
     add("--seeds", type=int, default=3)
     add("--budget-seconds", type=float, default=540.0, help="of the whole call, after the imports")
     add("--toy", action="store_true", help="the smallest scale, on the processor")
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    chosen = asked(arguments)
-    scale = SCALES["toy" if chosen.toy else "gpu"]
+def main(arguments: Sequence[str] | None = None, *, bench: Bench = BENCH) -> int:
+    chosen = asked(arguments, bench)
+    scale = bench.scales["toy" if chosen.toy else "gpu"]
     if scale.device == "cuda" and not torch.cuda.is_available():
         print("there is no GPU here; --toy runs on the processor", file=sys.stderr)
         return 2
     torch.set_float32_matmul_precision("high")  # the few matrices outside autocast
     chosen.out.mkdir(parents=True, exist_ok=True)
-    for path in chosen.start.glob("trained_*.json") if chosen.start else ():
+    for path in chosen.start.glob(f"{bench.name}_*.json") if chosen.start else ():
         if not (chosen.out / path.name).exists():
             shutil.copy(path, chosen.out)
-    call = Call(chosen.rows, scale, chosen.seeds, chosen.out, chosen.back, chosen.budget_seconds)
+    call = Call(bench, chosen.rows, scale, chosen.seeds, chosen.out, chosen.back, chosen.budget_seconds)
     try:
         for line in work(call):
             print(f"{time.monotonic() - BEGUN:6.0f} s  {line}", flush=True)

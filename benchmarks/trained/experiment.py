@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.trained.learner import Scale
+from benchmarks.trained.learner import Scale, Size
 
 from mutoscope.video import Refusal
 
@@ -57,7 +58,7 @@ class Experiment:
     title: str
     published: str
     units: tuple[str, ...]
-    run: Callable[[str, Scale, int], Outcome]
+    run: Callable[[str, Any, int], Outcome]
     comparisons: tuple[Comparison, ...]
     remark: str = ""
 
@@ -66,7 +67,7 @@ class Experiment:
 class Record:
     """What is kept of an experiment: at which scale, and outcomes by seed and unit."""
 
-    scale: Scale
+    scale: Size
     outcomes: dict[int, dict[str, Outcome]]
 
     def arms(self, seed: int) -> Arms:
@@ -78,12 +79,12 @@ class Record:
         return [seed for seed, found in sorted(self.outcomes.items()) if set(experiment.units) <= set(found)]
 
 
-def carried_out(experiment: Experiment, scale: Scale, *, seeds: int, path: Path) -> Iterator[str]:
+def carried_out(experiment: Experiment, scale: Size, *, seeds: int, path: Path) -> Iterator[str]:
     """Do what the record in `path` lacks, seed by seed, and write it after every unit; yields a line each.
 
     Raises Refusal if the record was made at another scale.
     """
-    record = read(path) if path.exists() else Record(scale, {})
+    record = read(path, kind=type(scale)) if path.exists() else Record(scale, {})
     if record.scale != scale:
         raise Refusal(
             f"{path} was measured at another scale ({record.scale}); name another folder with --out"
@@ -99,14 +100,14 @@ def carried_out(experiment: Experiment, scale: Scale, *, seeds: int, path: Path)
             yield f"{experiment.name}, seed {seed}, {unit}: {cost}"
 
 
-def read(path: Path) -> Record:
-    """The record in a file."""
+def read(path: Path, *, kind: Callable[..., Size] = Scale) -> Record:
+    """The record in a file; `kind` makes its scale."""
     known = json.loads(path.read_text())
     outcomes = {
         int(seed): {unit: Outcome(**found) for unit, found in units.items()}
         for seed, units in known["outcomes"].items()
     }
-    return Record(Scale(**known["scale"]), outcomes)
+    return Record(kind(**known["scale"]), outcomes)
 
 
 def write(record: Record, path: Path) -> None:

@@ -5,10 +5,12 @@ makes the kind surer; what it costs in variety is in the Fréchet distance. The 
 training with half the width and a quarter of the steps.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
-from benchmarks.trained.discs import KINDS
+from benchmarks.trained.discs import KINDS, Discs
 from benchmarks.trained.experiment import Arms, Comparison, Experiment, Outcome
 from benchmarks.trained.features import distance
 from benchmarks.trained.learner import DiscTask, Scale, Trained, clock, learned, longer, seeded
@@ -22,7 +24,7 @@ from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.sampler import Multistep2, sample
 
-__all__ = ["EXPERIMENT"]
+__all__ = ["BAND", "EXPERIMENT", "WAYS", "compared"]
 
 SCALES = (1.5, 2.0, 3.0)
 BAND = (0.2, 0.8)
@@ -31,19 +33,39 @@ UNSEEN = 7 * 10**6
 WAYS = ("classifier-free", "interval", "autoguidance")
 
 
+class Measured(Protocol):
+    """Which films are made and measured, and how many."""
+
+    size: int
+    frames: int
+    films: int
+    device: str
+
+    @property
+    def discs(self) -> Discs: ...
+
+
 def run(unit: str, scale: Scale, seed: int) -> Outcome:
     main, weak = _trained(scale, seed), _trained(longer(_narrower(scale), 0.25), seed)
     began = clock(scale)
+    arms = compared(main.denoiser, weak.denoiser, scale=scale, seed=seed)
+    return Outcome(main.seconds + weak.seconds, clock(scale) - began, arms)
+
+
+def compared(
+    main: Denoiser, weak: Denoiser, *, scale: Measured, seed: int, strengths: Sequence[float] = SCALES
+) -> Arms:
+    """All ways at all strengths, of denoisers whose condition is the kinds of the films, or None."""
     true = scale.discs.draw(UNSEEN + seed, scale.films, device=scale.device)
-    arms: Arms = {"none": _numbers(main.denoiser, true.video, scale=scale, seed=seed)}
+    arms: Arms = {"none": _numbers(main, true.video, scale=scale, seed=seed)}
     for way in WAYS:
-        for strength in SCALES:
-            guided = _guided(way, strength, main=main.denoiser, weak=weak.denoiser)
+        for strength in strengths:
+            guided = _guided(way, strength, main=main, weak=weak)
             arms[f"{way} {strength:g}"] = _numbers(guided, true.video, scale=scale, seed=seed)
-    arms["weak alone"] = _numbers(weak.denoiser, true.video, scale=scale, seed=seed)
+    arms["weak alone"] = _numbers(weak, true.video, scale=scale, seed=seed)
     other = scale.discs.draw(2 * UNSEEN + seed, scale.films, device=scale.device)
     arms["true films"] = _measured(other.video, other.kind, true.video)
-    return Outcome(main.seconds + weak.seconds, clock(scale) - began, arms)
+    return arms
 
 
 def _trained(scale: Scale, seed: int) -> Trained:
@@ -64,7 +86,7 @@ def _guided(way: str, strength: float, *, main: Denoiser, weak: Denoiser) -> Den
     return Autoguidance(main, weak, strength)
 
 
-def _numbers(denoiser: Denoiser, true: Tensor, *, scale: Scale, seed: int) -> dict[str, float]:
+def _numbers(denoiser: Denoiser, true: Tensor, *, scale: Measured, seed: int) -> dict[str, float]:
     kind = torch.arange(scale.films) % KINDS
     noise = draw(
         range(seed * scale.films, (seed + 1) * scale.films),

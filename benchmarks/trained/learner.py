@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from benchmarks.trained.discs import KINDS, Discs, Sample
@@ -24,12 +24,26 @@ from mutoscope.models.transformer import Transformer, TransformerConfig
 from mutoscope.training.loop import TrainSettings, seed_of, train
 from mutoscope.training.optimizer import OptimizerSettings
 
-__all__ = ["ANY", "SCALES", "DiscTask", "Network", "Scale", "Trained", "clock", "learned", "longer", "seeded"]
+__all__ = [
+    "ANY", "SCALES", "DiscTask", "Network", "Scale", "Size", "Trained", "clock", "learned", "longer",
+    "seeded",
+]  # fmt: skip
 
 ANY = KINDS
 """The condition that says nothing."""
 EARLIEST = 0.2
 """Earlier times weigh no more than this one."""
+
+
+class Size(Protocol):
+    """How large an experiment is: a frozen dataclass that has a name and can be told in words."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def told(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,13 @@ class Scale:
     @property
     def discs(self) -> Discs:
         return Discs(self.size, self.frames, speed=(self.size / 32, self.size / 8))
+
+    @property
+    def told(self) -> str:
+        return (
+            f"{self.size}x{self.size} pixels, {self.frames} frames, {self.layers} layers of width "
+            f"{32 * self.heads}, {self.steps} steps of {self.batch} films, {self.films} films measured"
+        )
 
 
 SCALES = {
@@ -156,7 +177,7 @@ def learned(task: Any, scale: Scale, *, seed: int, **of_denoiser: Any) -> Traine
     return Trained(denoiser, clock(scale) - began, sum(tail) / len(tail))
 
 
-def clock(scale: Scale) -> float:
+def clock(scale: Size) -> float:
     """Seconds of this process's cores, which other work does not lengthen; on a GPU, seconds that pass."""
     return time.perf_counter() if scale.device == "cuda" else time.process_time()
 

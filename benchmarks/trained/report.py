@@ -1,39 +1,22 @@
-"""docs/trained.md: every row that has been measured, its numbers with their spread and their cost."""
+"""A page of every row that has been measured: its numbers with their spread and their cost."""
 
 from collections.abc import Mapping, Sequence
 
 from benchmarks.trained.experiment import Comparison, Experiment, Record
-from benchmarks.trained.features import SEEDS
 
-__all__ = ["report"]
+__all__ = ["report", "spread"]
 
-HEAD = f"""# Trained experiments
-
-Claims of papers about noise, times and guidance, on small networks trained for it on films of one bouncing
-disc, whose colours, place and speed can be read from the pixels. Written by `python -m benchmarks.trained
-ROW`; the numbers lie in `benchmarks/results/trained_ROW.json`. The exact counterparts, without training, are
-in [exact.md](exact.md).
-
-Numbers are means over seeds (lowest to highest); arms of one seed share first weights, films and white noise,
-and ratios are taken within a seed. FD is the squared Fréchet distance on random networks of the seeds
-{", ".join(map(str, SEEDS))}, to true films of the same number. Cost is in seconds of one core.
-A row that did not come out as published says so.
-"""
+def report(found: Mapping[Experiment, Record], *, head: str, command: str) -> str:
+    """The whole page. command: what a row's name is put after to measure it."""
+    sections = (_section(experiment, record, command) for experiment, record in found.items())
+    return "\n".join([head, *sections])
 
 
-def report(found: Mapping[Experiment, Record]) -> str:
-    """The whole page."""
-    return "\n".join([HEAD, *(_section(experiment, record) for experiment, record in found.items())])
-
-
-def _section(experiment: Experiment, record: Record) -> str:
+def _section(experiment: Experiment, record: Record, command: str) -> str:
     seeds = record.complete(experiment)
     scale = record.scale
-    where = (
-        f"`python -m benchmarks.trained {experiment.name} --scale {scale.name} --seeds {len(seeds)}`: "
-        f"{scale.size}x{scale.size} pixels, {scale.frames} frames, {scale.layers} layers of width "
-        f"{32 * scale.heads}, {scale.steps} steps of {scale.batch} films, {scale.films} films measured."
-    )
+    line = f"{command} {experiment.name} --scale {scale.name} --seeds {len(seeds)}"
+    where = f"`{line}`: {scale.told}."
     parts = [f"## {experiment.title}", f"Published: {experiment.published}", where]
     if not seeds:
         return "\n\n".join([*parts, "Not yet measured for any seed.", ""])

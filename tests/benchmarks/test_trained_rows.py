@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.trained import __main__ as command
 from benchmarks.trained import brightness, priors, rollout, shifts
+from benchmarks.trained.__main__ import BENCH
 from benchmarks.trained.experiment import Comparison, Experiment, Outcome, Record, carried_out, ratio, read
 from benchmarks.trained.learner import ANY, SCALES, DiscTask, learned, longer, seeded
 from benchmarks.trained.report import report, spread
@@ -196,15 +196,16 @@ def test_another_scale_is_refused_in_one_line(tmp_path):
 def test_the_page_tells_spread_cost_and_how_many_seeds_meet_what_was_wanted(tmp_path):
     experiment = counted([])
     list(carried_out(experiment, TOY, seeds=3, path=tmp_path / "record.json"))
-    page = report({experiment: read(tmp_path / "record.json")})
+    page = report({experiment: read(tmp_path / "record.json")}, head="# Head", command="measure")
     assert "| a | 4 (2 to 6) |" in page and "| b | 2 (1 to 3) |" in page
     assert "| a over b | at least 2 | 2 (2 to 2) | 3 of 3 |" in page
+    assert page.startswith("# Head") and "`measure counted --scale toy --seeds 3`: 16x16 pixels" in page
     assert "a 1 + 2; b 1 + 2" in page and "As it came out." in page
 
 
 def test_seeds_without_all_units_are_not_told():
     record = Record(TOY, {0: {"a": Outcome(1.0, 1.0, {"a": {"value": 1.0}})}})
-    assert "Not yet measured" in report({counted([]): record})
+    assert "Not yet measured" in report({counted([]): record}, head="", command="")
 
 
 def test_spread_is_mean_and_range():
@@ -212,15 +213,15 @@ def test_spread_is_mean_and_range():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(command.EXPERIMENTS))
+@pytest.mark.parametrize("name", list(BENCH.experiments))
 def test_every_row_runs_at_toy_size(name, tmp_path):
     page = tmp_path / "page.md"
-    code = command.main(
+    code = BENCH.main(
         [name, "--scale", "toy", "--seeds", "1", "--out", str(tmp_path), "--report", str(page)]
     )
-    experiment = command.EXPERIMENTS[name]
-    record = read(command.path_of(name, tmp_path))
-    assert code == 0 and record.complete(experiment) == [0]
+    experiment = BENCH.experiments[name]
+    record = BENCH.record(name, tmp_path)
+    assert code == 0 and record is not None and record.complete(experiment) == [0]
     values = [one.value(record.arms(0)) for one in experiment.comparisons]
     assert values and all(value == value for value in values)
     assert experiment.title in page.read_text()
