@@ -134,8 +134,9 @@ def test_a_preview_has_the_size_asked_for(pipeline: Pipeline) -> None:
 
 def test_guidance_one_asks_the_network_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    network = pipeline._flow(pipeline.request(WORDS))
-    monkeypatch.setattr(pipeline, "_flow", lambda request: lambda *seen: calls.append(1) or network(*seen))
+    network = pipeline._networks.flow(together=True)
+    counted = lambda *, together: lambda *seen: calls.append(1) or network(*seen)  # noqa: E731
+    monkeypatch.setattr(pipeline._networks, "flow", counted)
     pipeline.generate(WORDS, steps=4, guidance=1.0)
     assert len(calls) == 4
     pipeline.generate(WORDS, steps=4, guidance=2.0)

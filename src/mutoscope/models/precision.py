@@ -12,11 +12,12 @@ import torch
 from mutoscope.models.autoencoder import Autoencoder
 from mutoscope.models.image_autoencoder import ImageAutoencoder
 from mutoscope.models.transformer import Transformer
+from mutoscope.models.unet import UNet
 
 __all__ = ["Precision", "default_device", "fast_dtype", "prepared"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
-Network = TypeVar("Network", Transformer, Autoencoder, ImageAutoencoder)
+Network = TypeVar("Network", Transformer, Autoencoder, ImageAutoencoder, UNet)
 
 
 def default_device() -> torch.device:
@@ -47,14 +48,14 @@ def prepared(
     """A network ready to make films: on the device, in the dtype, in eval mode. The one given is not changed
     unless `in_place`.
 
-    A transformer keeps in float32 what public code keeps so. Autoencoders lie in channels_last(_3d), where
+    A transformer keeps in float32 what public code keeps so. Other networks lie in channels_last(_3d), where
     convolutions are fastest.
     """
     ready = network if in_place else copy.deepcopy(network)
     ready.eval().requires_grad_(False)
     if isinstance(ready, Autoencoder):
         return ready.to(device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    if isinstance(ready, ImageAutoencoder):
+    if isinstance(ready, ImageAutoencoder | UNet):
         return ready.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ready.to(device)
     return ready if dtype == torch.float32 else ready.lower_precision(dtype)

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import torch
 
-from mutoscope.checkpoints.folder import load_model
+from mutoscope.checkpoints.folder import Model, load_model
+from mutoscope.checkpoints.unet_folder import UNetModel, is_unet_folder, load_unet_model
 from mutoscope.models.precision import Precision
 from mutoscope.pipelines.generate import Pipeline, Step
 from mutoscope.pipelines.request import Request
 from mutoscope.video import Refusal
 
-__all__ = ["PRETRAINED", "Pipeline", "Request", "Step", "load"]
+__all__ = ["PRETRAINED", "Pipeline", "Request", "Step", "found", "load"]
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
@@ -32,6 +33,11 @@ def load(
     if folder is None and not (PRETRAINED / "model_index.json").exists():
         raise Refusal("no model ships with this copy of mutoscope; train one, or name a folder with --model")
     return Pipeline(
-        load_model(folder or PRETRAINED), precision=precision, device=device, in_place=True,
-        weak=None if weak is None else load_model(weak),
+        found(folder or PRETRAINED), precision=precision, device=device, in_place=True,
+        weak=None if weak is None else found(weak),
     )  # fmt: skip
+
+
+def found(folder: str | Path) -> Model | UNetModel:
+    """The model of a folder or hub id, of the family that its index names."""
+    return load_unet_model(folder) if is_unet_folder(folder) else load_model(folder)

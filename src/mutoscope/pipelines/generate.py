@@ -16,25 +16,23 @@ own request alone: made in a batch, it differs from itself made alone by roundin
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn import functional
 
 from mutoscope.checkpoints.folder import Model
+from mutoscope.checkpoints.unet_folder import UNetModel
 from mutoscope.diffusion.denoiser import Denoiser, Network, NetworkDenoiser
-from mutoscope.diffusion.plan import Plan, public
+from mutoscope.diffusion.plan import Plan
 from mutoscope.diffusion.prior import Fresh, Prior
 from mutoscope.diffusion.sampler import State
 from mutoscope.diffusion.schedule import size_shift
-from mutoscope.models.precision import Precision, default_device, fast_dtype, prepared
-from mutoscope.models.transformer import TextMemory, Transformer
-from mutoscope.models.words import Words
+from mutoscope.models.precision import Precision, default_device, fast_dtype
+from mutoscope.pipelines.networks import Networks, networks_of
 from mutoscope.pipelines.provenance import Provenance, machine, notes_of
 from mutoscope.pipelines.request import Request, asked
 from mutoscope.pipelines.sampling import (
@@ -80,7 +78,7 @@ class Pipeline:
     """A model, ready to make films on a device and in a precision.
 
     Args:
-        model: its networks; they are copied and stay as they are.
+        model: its networks, of either family; they are copied and stay as they are.
         precision: auto is the fastest of the device, see `models.precision`.
         device: the first GPU or the processor, if not given.
         in_place: lower the model's own networks instead of a copy, which saves the memory for one.
@@ -92,19 +90,18 @@ class Pipeline:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | UNetModel,
         *,
         precision: Precision = "auto",
         device: torch.device | str | None = None,
         in_place: bool = False,
-        weak: Model | None = None,
+        weak: Model | UNetModel | None = None,
     ) -> None:
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = fast_dtype(self.device, precision=precision)
-        self._transformer = prepared(model.transformer, self.dtype, device=self.device, in_place=in_place)
-        self._autoencoder = prepared(model.autoencoder, self.dtype, device=self.device, in_place=in_place)
-        self._words = model.words
-        self.facts, self.shift, self.weights = model.facts, model.shift, model.fingerprint
+        self._networks = networks_of(model, dtype=self.dtype, device=self.device, in_place=in_place)
+        self.facts, self.weights = model.facts, model.fingerprint
+        self.shift = model.shift if isinstance(model, Model) else 1.0
         self._weak = None if weak is None else self._beside(weak, in_place=in_place)
 
     def request(self, prompt: str, **settings: Any) -> Request:
@@ -151,8 +148,8 @@ class Pipeline:
         shape, lengths = self.latent_shape(first), self._lengths(first)
         seeds = [request.seed for request in requests]
         fresh = Fresh(seeds, shape, self.prior(first), device=self.device)
-        denoiser = self._guided(requests, self._flow(first))
-        words = self._remember([request.prompt for request in requests])
+        denoiser = self._guided(requests, together=first.plan == "full")
+        words = self._networks.remember([request.prompt for request in requests])
         if first.plan == "rolling":
             window = lengths.rolling(first, shift=self.shift_of(first))
             states = rolled(denoiser, first, window=window, condition=words, fresh=fresh)
@@ -190,16 +187,16 @@ class Pipeline:
     @property
     def time_stride(self) -> int:
         """How many pictures a latent frame holds; the first holds one."""
-        return self._autoencoder.time_stride
+        return self._networks.time_stride
 
     @property
     def space_stride(self) -> int:
         """How many pixels wide and high a latent is."""
-        return self._autoencoder.space_stride
+        return self._networks.space_stride
 
     def grid(self, request: Request) -> Float[Tensor, " levels"]:
         """The levels that a frame walks down."""
-        return public(request.steps, shift=self.shift_of(request))
+        return self._networks.grid(request.steps, shift=self.shift_of(request))
 
     def shift_of(self, request: Request) -> float:
         """Of the grid towards noise: the model's own, the request's, or as the film's size asks for."""
@@ -212,24 +209,19 @@ class Pipeline:
 
     def denoiser(self, request: Request) -> Denoiser:
         """Guesses films of `words(request)`, guided as the request says, at any time of every frame."""
-        return self._guided([request], self._flow_of_frames)
+        denoiser = self._guided([request], together=False)
+        return self._networks.holding(denoiser, request, shape=self.latent_shape(request))
 
-    def words(self, request: Request) -> TextMemory:
+    def words(self, request: Request) -> Any:
         """What the denoiser is told: the condition it takes."""
-        return self._remember([request.prompt])
+        return self._networks.remember([request.prompt])
 
-    @torch.no_grad()
     def encode(self, pictures: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "c f2 h2 w2"]:
         """The latents of pictures, as the denoiser knows them and in its whole patches.
 
         The last picture is repeated until the last latent frame is full; `decode` cuts off what was added.
         """
-        pixels = Video(pictures, 1.0).tensor()[None].to(self.device, self.dtype)
-        z = self._autoencoder.encode(pixels.contiguous(memory_format=torch.channels_last_3d)).mode()
-        z = self._autoencoder.normalise(z.float())
-        _, q, r = self._transformer.config.patch_size
-        added = (0, -z.shape[4] % r, 0, -z.shape[3] % q, 0, 0)
-        return functional.pad(z, added, mode="replicate")[0] if any(added) else z[0]
+        return self._networks.encode(pictures)
 
     def decode(
         self, latents: Float[Tensor, "c f h w"], request: Request
@@ -244,16 +236,12 @@ class Pipeline:
     def _decoded(self, latents: Iterable[Tensor], request: Request) -> Iterator[Tensor]:
         width, height = request.size
         left = request.frames
-        for pixels in self._autoencoder.stream_decode(map(self._ready, latents)):
+        for pixels in self._networks.decode(latents):
             chunk = Video.from_tensor(pixels[0, :, :left, :height, :width], fps=request.fps)
             yield chunk.frames
             left -= len(chunk)
             if left <= 0:
                 return
-
-    def _ready(self, latents: Tensor) -> Tensor:
-        z = self._autoencoder.denormalise(rearrange(latents.to(self.device), "c f h w -> 1 c f h w"))
-        return z.to(self.dtype).contiguous(memory_format=torch.channels_last_3d)
 
     def notes(self, request: Request) -> dict[str, str]:
         """How the film of a request is made here, as the notes it carries."""
@@ -289,25 +277,25 @@ class Pipeline:
 
     def remarks(self, request: Request) -> list[str]:
         """What a user should know before it is made: words the model never saw, and words that do not fit."""
-        tokenizer, said = self._words.tokenizer, []
+        if (words := self._networks.words) is None:
+            return ["this model reads no words: the prompt changes nothing"]
+        tokenizer, said = words.tokenizer, []
         for text in (request.prompt, request.negative):
             if unknown := tokenizer.unknown_words(text):
-                words = ", ".join(repr(word) for word in unknown)
-                said.append(f"this model does not know {words}; it knows: {_some(tokenizer.words)}")
+                strange = ", ".join(repr(word) for word in unknown)
+                said.append(f"this model does not know {strange}; it knows: {_some(tokenizer.words)}")
             tokens = tokenizer.encode([text], at_most=10**6).ids.shape[1]
-            if tokens > self._words.padded_to:
-                said.append(
-                    f"the words are cut: {tokens} tokens, and this model reads {self._words.padded_to}"
-                )
+            if tokens > words.padded_to:
+                said.append(f"the words are cut: {tokens} tokens, and this model reads {words.padded_to}")
         return said
 
-    def _guided(self, requests: Sequence[Request], flow: Network) -> Denoiser:
-        first, lengths = requests[0], self._lengths(requests[0])
-        denoiser = seen(self._denoiser(flow), first, lengths=lengths)
-        negative = self._remember([one.negative for one in requests]) if needs_negative(first) else None
+    def _guided(self, requests: Sequence[Request], *, together: bool) -> Denoiser:
+        first, lengths, own = requests[0], self._lengths(requests[0]), self._networks
+        denoiser = seen(self._denoiser(own.flow(together=together)), first, lengths=lengths)
+        negative = own.remember([one.negative for one in requests]) if needs_negative(first) else None
         weak = None
         if first.method.weak and self._weak is not None:
-            asked_for = self._weak.remember([one.prompt for one in requests], self.device)
+            asked_for = [one.prompt for one in requests]
             weak = seen(self._denoiser(self._weak.flow(asked_for)), first, lengths=lengths)
         return guided(denoiser, first, frames=lengths.film, negative=negative, weak=weak)
 
@@ -315,36 +303,19 @@ class Pipeline:
         process = self.facts.process
         return NetworkDenoiser(network, process.noising(), process.prediction, dtype=self.dtype)
 
-    def _flow_of_frames(self, noisy: Tensor, t: Tensor, words: TextMemory) -> Tensor:
-        return self._transformer(noisy, t, text=words)
-
-    def _flow(self, request: Request) -> Network:
-        # Where all frames move together, their one time is enough and costs less than one for each.
-        if request.plan != "full":
-            return self._flow_of_frames
-
-        def flow(noisy: Tensor, t: Tensor, words: TextMemory) -> Tensor:
-            return self._transformer(noisy, t[:, :1], text=words)
-
-        return flow
-
-    def _remember(self, texts: Sequence[str]) -> TextMemory:
-        return _remembered(self._transformer, self._words, texts=texts, device=self.device)
-
-    def _beside(self, weak: Model, *, in_place: bool) -> "_Weak":
-        theirs, ours = weak.transformer.config, self._transformer.config
-        if (theirs.in_channels, theirs.out_channels) != (ours.in_channels, ours.out_channels):
+    def _beside(self, weak: Model | UNetModel, *, in_place: bool) -> "_Weak":
+        networks = networks_of(weak, dtype=self.dtype, device=self.device, in_place=in_place)
+        if networks.channels != self._networks.channels:
             raise Refusal(
-                f"the weak model {weak.facts.name} has latents of {theirs.in_channels} channels, this one of "
-                f"{ours.in_channels}: name one that was trained on the same autoencoder"
+                f"the weak model {weak.facts.name} has latents of {networks.channels} channels, this one of "
+                f"{self._networks.channels}: name one that was trained on the same autoencoder"
             )
-        network = prepared(weak.transformer, self.dtype, device=self.device, in_place=in_place)
-        return _Weak(network, weak.words, weak.fingerprint or "unsaved")
+        return _Weak(networks, weak.fingerprint or "unsaved")
 
     def _frames(self, pictures: int) -> int:
         """Latent frames of so many pictures, in whole patches."""
-        p = self._transformer.config.patch_size[0]
-        return -(-(1 + -(-(pictures - 1) // self._autoencoder.time_stride)) // p) * p
+        p = self._networks.patch[0]
+        return -(-(1 + -(-(pictures - 1) // self.time_stride)) // p) * p
 
     def _lengths(self, request: Request) -> Lengths:
         window = request.method.window
@@ -356,18 +327,11 @@ class Pipeline:
 
     def latent_shape(self, request: Request) -> tuple[int, int, int, int]:
         """Channels, frames, height and width of latents that cover the film, in whole patches."""
-        config, stride = self._transformer.config, self._autoencoder.space_stride
-        p, q, r = config.patch_size
+        (p, q, r), stride = self._networks.patch, self.space_stride
         h, w = -(-request.size[1] // stride // q), -(-request.size[0] // stride // r)
         lengths = self._lengths(request)
-        needed = max(lengths.at_once(request) // p, h, w)
-        if needed > config.rope_max:
-            raise Refusal(
-                f"{request.frames} frames of {request.size[0]}x{request.size[1]}: this model has "
-                f"{config.rope_max} places each way, and {needed} are needed; ask for a shorter or smaller "
-                "film, or for a window"
-            )
-        return config.in_channels, lengths.film, h * q, w * r
+        self._networks.check(request, sides=(lengths.at_once(request) // p, h, w))
+        return self._networks.channels, lengths.film, h * q, w * r
 
     def _step(self, state: State, request: Request) -> Step:
         return Step(state.step, state.steps, state.clean, self, request)
@@ -375,26 +339,15 @@ class Pipeline:
 
 @dataclass(frozen=True, eq=False)
 class _Weak:
-    """The network of a weaker model, and its own way of reading words."""
+    """The networks of a weaker model, with its own way of reading words."""
 
-    transformer: Transformer
-    words: Words
+    networks: Networks
     fingerprint: str
 
-    def remember(self, texts: Sequence[str], device: torch.device) -> TextMemory:
-        return _remembered(self.transformer, self.words, texts=texts, device=device)
-
-    def flow(self, asked_for: TextMemory) -> Network:
-        """Its predictions under the same words, whatever the condition of the model beside it."""
-        return lambda noisy, t, _: self.transformer(noisy, t, text=asked_for)
-
-
-@torch.no_grad()
-def _remembered(
-    transformer: Transformer, words: Words, *, texts: Sequence[str], device: torch.device
-) -> TextMemory:
-    text = words.say(texts)
-    return transformer.remember(replace(text, rows=text.rows.to(device), mask=text.mask.to(device)))
+    def flow(self, texts: Sequence[str]) -> Network:
+        """Its predictions under these words, whatever the condition of the model beside it."""
+        network, told = self.networks.flow(together=False), self.networks.remember(texts)
+        return lambda noisy, t, _: network(noisy, t, told)
 
 
 def _alike(requests: Sequence[Request]) -> Request:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from mutoscope.checkpoints.folder import Model
+from mutoscope.checkpoints.unet_folder import UNetModel
 from mutoscope.data.loader import Source
 from mutoscope.media import contact_sheet, save_png
 from mutoscope.models.autoencoder import Autoencoder
@@ -38,7 +39,9 @@ def reconstruction_sheet(
     return Path(path)
 
 
-def sample_sheet(model: Model, prompts: Sequence[str], *, path: str | Path, seed: int = SEED) -> Path:
+def sample_sheet(
+    model: Model | UNetModel, prompts: Sequence[str], *, path: str | Path, seed: int = SEED
+) -> Path:
     """Films of the prompts, one a row, written as a PNG. The model itself is left as it is."""
     pipeline = Pipeline(model)
     videos = list(pipeline.films([pipeline.request(prompt, seed=seed) for prompt in prompts]))
