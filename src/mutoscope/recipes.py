@@ -20,6 +20,8 @@ from mutoscope.training.course import AutoencoderStage, ClipSettings, DenoiserSt
 from mutoscope.training.denoiser import JointSettings
 from mutoscope.training.loop import TrainSettings
 from mutoscope.training.optimizer import OptimizerSettings
+from mutoscope.training.pixel_course import PixelRecipe
+from mutoscope.unet_recipes import UNET_RECIPES
 from mutoscope.video import Refusal
 
 __all__ = ["RECIPES", "resolve"]
@@ -169,21 +171,23 @@ GPU = Recipe(
 RECIPES = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU}
 
 
-def resolve(name: str, changes: Mapping[str, str] | None = None) -> Recipe:
+def resolve(name: str, changes: Mapping[str, str] | None = None) -> Recipe | PixelRecipe:
     """The recipe of a name with some settings changed.
 
     Args:
-        name: one of RECIPES.
+        name: one of RECIPES or UNET_RECIPES.
         changes: dotted name of a setting -> value as text (JSON where it is not a word). Any ending that
             only one setting has will do; pieces of the denoiser count from 1 (`pieces.2.train.minutes`).
 
     Raises:
         Refusal: no such recipe or setting, an ending that several settings have, or a value out of range.
     """
-    if name not in RECIPES:
-        raise Refusal(f"no recipe {name!r}; {_near(name, list(RECIPES))}")
-    settings = RECIPES[name].model_dump(mode="json")
-    known = dict(_leaves(RECIPES[name].model_dump(mode="json")))
+    known_recipes: dict[str, Recipe | PixelRecipe] = {**RECIPES, **UNET_RECIPES}
+    if name not in known_recipes:
+        raise Refusal(f"no recipe {name!r}; {_near(name, list(known_recipes))}")
+    recipe = known_recipes[name]
+    settings = recipe.model_dump(mode="json")
+    known = dict(_leaves(recipe.model_dump(mode="json")))
     for key, text in (changes or {}).items():
         path = _full_name(key, list(known))
         at: Any = settings
@@ -193,7 +197,7 @@ def resolve(name: str, changes: Mapping[str, str] | None = None) -> Recipe:
         if path.endswith((".steps", ".minutes")):  # the two lengths of a run exclude each other
             at[("minutes", "steps")[path.endswith(".minutes")]] = None
     try:
-        return Recipe.model_validate(settings)
+        return type(recipe).model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])

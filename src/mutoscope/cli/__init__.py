@@ -196,29 +196,43 @@ def train(
     sheets: float = 5.0,
     settings: tyro.conf.Suppress[dict[str, str] | None] = None,
 ) -> None:
-    """Train a model: smoke (a minute), cpu (two hours), gpu (25 minutes of a data-centre GPU).
+    """Train a model: smoke (a minute), cpu (two hours), gpu (25 minutes of a data-centre GPU); or a U-Net on
+    pixels: vdm-smoke, vdm, vdm-gpu.
 
     Any setting of the recipe can be changed: --autoencoder.train.minutes 10, or by any ending that only one
     has. The same command again goes on where it stopped.
 
     Args:
-        recipe: smoke, cpu or gpu.
+        recipe: smoke, cpu or gpu; vdm-smoke, vdm or vdm-gpu.
         out: folder of the run; the model is written to RUN/model.
-        data: real clips, with metadata.csv (file_name,text) or captions beside them.
+        data: real clips, with metadata.csv (file_name,text) or captions beside them; or mnist.npz.
         stage: the autoencoder, the denoiser (everything after it), or all.
         start: a model folder to go on from.
         sheets: minutes between contact sheets in RUN/sheets; 0 for none.
     """
     from mutoscope.recipes import resolve
-    from mutoscope.training.course import run
 
     folder = Path(out or f"runs/{recipe}")
     show = TrainingDisplay(resolve(recipe, settings), folder / "sheets", minutes=sheets, data=data)
-    with contextlib.closing(run(show.recipe, folder, data=data, stage=stage, start=start)) as events:  # type: ignore[type-var]
+    events = _course(show.recipe, folder, data=data, stage=stage, start=start)
+    with contextlib.closing(events):  # type: ignore[type-var]
         for event in events:
             show(event)
     if stage != "autoencoder":
         print(f"{folder / 'model'}: film with mutoscope generate PROMPT --model {folder / 'model'}")
+
+
+def _course(
+    recipe: Any, folder: Path, *, data: str | None, stage: Any, start: str | None
+) -> Iterator[Any]:
+    """What training yields, by the course that the recipe is of."""
+    from mutoscope.training import course, pixel_course
+
+    if not isinstance(recipe, pixel_course.PixelRecipe):
+        return course.run(recipe, folder, data=data, stage=stage, start=start)
+    if stage != "all":
+        raise Misuse(f"--stage {stage}: a U-Net on pixels has no autoencoder, and one stage; leave it out")
+    return pixel_course.run(recipe, folder, data=data, start=start)
 
 
 def evaluate(

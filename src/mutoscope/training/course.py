@@ -12,20 +12,17 @@ then clips, say). `run` is a generator of events; whoever iterates draws progres
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from mutoscope.checkpoints.folder import Model, ModelFacts, load_model, save_model
-from mutoscope.data.captions import every_wording, full_caption
-from mutoscope.data.clips import verify
+from mutoscope.checkpoints.unet_folder import UNetModel
 from mutoscope.data.latents import LatentCache, encode_all
-from mutoscope.data.loader import Ahead, FolderSource, Source, WorldSource
-from mutoscope.data.world import VOCABULARIES
+from mutoscope.data.loader import Ahead, Source
 from mutoscope.models.autoencoder import Autoencoder, AutoencoderConfig
 from mutoscope.models.precision import fast_dtype
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
@@ -34,29 +31,13 @@ from mutoscope.models.transformer import Transformer, TransformerConfig
 from mutoscope.models.words import Words
 from mutoscope.training.autoencoder import AutoencoderTask, ReconstructionSettings, measure_latents
 from mutoscope.training.denoiser import DenoiserTask, JointSettings
+from mutoscope.training.footage import ClipSettings, Footage, Settings, Sources
 from mutoscope.training.loop import Progress, TrainSettings, start_from, train
 from mutoscope.video import Refusal
 
 __all__ = ["AutoencoderStage", "ClipSettings", "DenoiserStage", "Event", "Piece", "Recipe", "Stage", "run"]
 
 Stage = Literal["autoencoder", "denoiser", "all"]
-Sources = Callable[[int, int], Source]  # frames, seed
-SHOWN = 7  # the seed of the scenes that sample sheets show
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClipSettings(Settings):
-    """The clips that are trained on."""
-
-    vocabulary: Literal["small", "full"] = "small"
-    frames: int = Field(default=25, ge=1)
-    width: int = Field(default=96, ge=16)
-    height: int = Field(default=64, ge=16)
-    fps: float = Field(default=12.0, gt=0)
-    seed: int = 1
 
 
 class AutoencoderStage(Settings):
@@ -115,16 +96,16 @@ class Networks:
 class Event:
     """Something happened: `stage` names where, `progress` is the loop's, `text` a line to show.
 
-    For whoever draws: the `networks` so far, `source` of clips, `prompts` to film, and `model()` once there
-    is one.
+    For whoever draws: the `networks` so far (None where `model()` is all there is), `source` of clips,
+    `prompts` to film, and `model()` once there is one.
     """
 
     stage: str
     text: str
-    networks: Networks = field(repr=False)
+    networks: Networks | None = field(repr=False)
     source: Source = field(repr=False)
     prompts: list[str] = field(repr=False)
-    model: Callable[[], Model] = field(repr=False)
+    model: Callable[[], Model | UNetModel] = field(repr=False)
     progress: Progress | None = None
     done: int = 0
     total: int | None = None
@@ -163,19 +144,20 @@ class _Course:
         start: str | Path | None,
         sources: Sources | None,
     ) -> None:
-        self.recipe, self.out, self.data, self.sources = recipe, out, data, sources
+        self.recipe, self.out = recipe, out
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.start = load_model(start) if start else None
         torch.manual_seed(recipe.autoencoder.train.seed)
         autoencoder = self.start.autoencoder if self.start else Autoencoder(recipe.autoencoder.model)
         autoencoder.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]  # torch's gap
         self.net = Networks(autoencoder.to(self.device))
-        self.verdict = None if data is None else verify(data)
-        self.clips = [] if self.verdict is None else list(self.verdict.good)
+        self.footage = Footage(recipe.clips, data=data, sources=sources, device=self.device)
+        self.source = self.footage.source
 
     def stages(self, stage: Stage) -> Iterator[Event]:
-        if self.verdict is not None:
-            yield self._event("clips", str(self.verdict), done=len(self.clips), total=len(self.clips))
+        if self.footage.verdict is not None:
+            count = len(self.footage.clips)
+            yield self._event("clips", str(self.footage.verdict), done=count, total=count)
         if stage in ("all", "autoencoder"):
             yield from self._train_autoencoder()
         if stage in ("all", "denoiser"):
@@ -196,27 +178,8 @@ class _Course:
         if progress is not None:
             done, total = progress.step, progress.steps
         source = self.source(self.recipe.clips.frames, seed=self.recipe.clips.seed + 2000)
-        return Event(stage, text, self.net, source, self.prompts, self.model, progress, done, total)
-
-    @cached_property
-    def prompts(self) -> list[str]:
-        """What sample sheets show: the README's film and what the clips are about."""
-        if self.data is not None:
-            return list(dict.fromkeys(clip.text for clip in self.clips))[:8]
-        scenes = VOCABULARIES[self.recipe.clips.vocabulary].scenes(SHOWN, 0, 7, held_out=True)
-        return ["a man walking in the rain", *(full_caption(scene) for scene in scenes)]
-
-    def source(self, frames: int, *, seed: int | None = None) -> Source:
-        clips = self.recipe.clips
-        common: dict[str, Any] = {
-            "frames": frames, "size": (clips.width, clips.height), "fps": clips.fps,
-            "seed": clips.seed if seed is None else seed,
-        }  # fmt: skip
-        if self.sources is not None:
-            return self.sources(frames, common["seed"])
-        if self.data is not None:
-            return FolderSource(self.clips, **common)
-        return WorldSource(VOCABULARIES[clips.vocabulary], device=self.device, **common)
+        prompts = self.footage.prompts
+        return Event(stage, text, self.net, source, prompts, self.model, progress, done, total)
 
     def _train_autoencoder(self) -> Iterator[Event]:
         stage = self.recipe.autoencoder
@@ -244,8 +207,8 @@ class _Course:
 
     def _encode(self) -> Iterator[Event]:
         total, source = self.recipe.latents, self.source(self.recipe.clips.frames)
-        if self.data is not None:
-            total = min(total, max(64, 8 * len(self.clips)))
+        if self.footage.clips:
+            total = min(total, max(64, 8 * len(self.footage.clips)))
         for done in encode_all(
             source,
             self.out / "latents",
@@ -276,13 +239,8 @@ class _Course:
             "encoder": digest.hexdigest()[:16],
             "clips": clips,
             "count": total,
-            "data": "the made world" if self.data is None else f"{Path(self.data).name} {self._told()}",
+            "data": self.footage.described(),
         }
-
-    def _told(self) -> str:
-        """A digest of what a folder's clips are and what is said of them: another text is another clip."""
-        facts = [(clip.path.name, clip.text, clip.frames, clip.fps) for clip in self.clips]
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     def _train_denoiser(self) -> Iterator[Event]:
         stage = self.recipe.denoiser
@@ -314,9 +272,7 @@ class _Course:
         """Networks that have learnt nothing, and the tokenizer of what is told of the clips."""
         stage = self.recipe.denoiser
         torch.manual_seed(stage.pieces[0].train.seed)
-        tokenizer = Tokenizer.train(
-            told or every_wording(VOCABULARIES[self.recipe.clips.vocabulary]), stage.tokens
-        )
+        tokenizer = Tokenizer.train(told or self.footage.wordings, stage.tokens)
         config = TextEncoderConfig(
             vocabulary=tokenizer.vocabulary_size, width=stage.transformer.text_dim,
             layers=stage.text_layers, ffn_dim=stage.text_ffn,
@@ -336,11 +292,11 @@ class _Course:
         recipe, clips = self.recipe, self.recipe.clips
         transformer, words = self.net.transformer, self.net.words
         if transformer is None or words is None:
-            transformer, words = self._new_denoiser([clip.text for clip in self.clips])
+            transformer, words = self._new_denoiser([])
         last = recipe.denoiser.pieces[-1].joint
         facts = ModelFacts(
             fps=clips.fps, size=(clips.width, clips.height), frames=clips.frames, steps=recipe.steps,
             guidance=recipe.guidance, noise=last.noise, process=last.process,
-            vocabulary="" if self.data is not None else clips.vocabulary,
+            vocabulary=self.footage.vocabulary,
         )  # fmt: skip
         return Model(transformer, words, self.net.autoencoder, shift=recipe.shift, facts=facts)

@@ -1,0 +1,147 @@
+"""A course for a U-Net on pixels, as Video Diffusion Models are: clips in, a model folder out.
+
+    1 unet     words and noise -> pixels, in pieces      RUN/unet-1/, RUN/unet-2/, ...
+    2 model    the folder                                RUN/model/
+
+Each piece starts from the averaged weights of the one before: pictures first, then clips with pictures beside
+them, say. The same call again goes on where it stopped.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from mutoscope.checkpoints.folder import ModelFacts
+from mutoscope.checkpoints.unet_folder import UNetModel, load_unet_model, save_unet_model
+from mutoscope.data.examples import clips_of
+from mutoscope.models.text import TextEncoder, TextEncoderConfig
+from mutoscope.models.tokenizer import Tokenizer
+from mutoscope.models.unet import UNet
+from mutoscope.models.unet_config import UNetConfig
+from mutoscope.models.words import Words
+from mutoscope.training.course import Event
+from mutoscope.training.footage import ClipSettings, Footage, Settings, Sources
+from mutoscope.training.loop import Progress, TrainSettings, start_from, train
+from mutoscope.training.video_unet import UNetSettings, UNetTask
+
+__all__ = ["PixelRecipe", "TextSettings", "UNetPiece", "run"]
+
+
+class TextSettings(Settings):
+    """The text encoder; its width is the network's text_dim."""
+
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=4, ge=1)
+    head_dim: int = Field(default=32, ge=1)
+    ffn_dim: int = Field(default=320, ge=1)
+    tokens: int = Field(default=512, ge=258, description="size of the tokenizer's vocabulary")
+    padded_to: int = Field(default=32, ge=4, description="rows that the network attends, zero rows included")
+
+
+class UNetPiece(Settings):
+    """One piece of the training."""
+
+    unet: UNetSettings = UNetSettings()
+    train: TrainSettings
+
+
+class PixelRecipe(Settings):
+    """A named, complete set of settings. A network without text_dim reads no words."""
+
+    about: str
+    clips: ClipSettings = ClipSettings(frames=16, width=48, height=32, fps=8.0)
+    network: UNetConfig
+    text: TextSettings = TextSettings()
+    pieces: tuple[UNetPiece, ...] = Field(min_length=1)
+    steps: int = Field(default=32, ge=1, description="default number of sampling steps")
+    guidance: float = Field(default=3.0, ge=0, description="default guidance scale")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; all cores if left away")
+
+
+def run(
+    recipe: PixelRecipe,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    start: str | Path | None = None,
+    sources: Sources | None = None,
+) -> Iterator[Event]:
+    """Run a course in the folder `out`; arguments are those of `course.run`.
+
+    Raises:
+        Refusal: the folder's run has other settings, or the data folder holds no clips.
+    """
+    return _Course(recipe, Path(out), data=data, start=start, sources=sources).stages()
+
+
+class _Course:
+    def __init__(
+        self,
+        recipe: PixelRecipe,
+        out: Path,
+        *,
+        data: str | Path | None,
+        start: str | Path | None,
+        sources: Sources | None,
+    ) -> None:
+        self.recipe, self.out = recipe, out
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.footage = Footage(recipe.clips, data=data, sources=sources, device=self.device)
+        begun = load_unet_model(start) if start else None
+        torch.manual_seed(recipe.pieces[0].train.seed)
+        self.words = begun.words if begun else self._new_words()
+        self.unet = (begun.unet if begun else UNet(recipe.network)).to(self.device)
+        if self.words is not None:
+            self.words.to(self.device)
+
+    def stages(self) -> Iterator[Event]:
+        if self.footage.verdict is not None:
+            yield self._event("clips", str(self.footage.verdict))
+        for number, piece in enumerate(self.recipe.pieces, start=1):
+            name = f"unet {number}/{len(self.recipe.pieces)}"
+            settings = piece.train
+            if number > 1:
+                settings = settings.model_copy(update={"init_from": str(self.out / f"unet-{number - 1}")})
+            for progress in train(self._task(piece), settings, self.out / f"unet-{number}"):
+                yield self._event(name, str(progress), progress)
+        start_from(self._task(piece).modules, self.out / f"unet-{len(self.recipe.pieces)}")
+        folder = save_unet_model(self.model(), self.out / "model")
+        yield self._event("model", f"{folder} holds the model")
+
+    def model(self) -> UNetModel:
+        """The model as it stands."""
+        recipe, process = self.recipe, self.recipe.pieces[-1].unet.process
+        clips, asked = recipe.clips, recipe.pieces[-1].unet
+        facts = ModelFacts(
+            fps=clips.fps, size=(clips.width, clips.height), frames=asked.frames or 1, steps=recipe.steps,
+            guidance=recipe.guidance if self.words else 1.0, sampler="multistep", process=process,
+            noise=asked.prior, vocabulary=self.footage.vocabulary,
+        )  # fmt: skip
+        return UNetModel(self.unet, self.words, facts)
+
+    def _task(self, piece: UNetPiece) -> UNetTask:
+        asked, seed = piece.unet, self.recipe.clips.seed
+        clips = clips_of(self.footage.source(asked.frames)) if asked.frames else None
+        pictures = clips_of(self.footage.source(1, seed=seed + 1000)) if asked.pictures else None
+        return UNetTask(
+            self.unet, self.words, settings=asked, clips=clips, pictures=pictures, seed=piece.train.seed
+        )
+
+    def _new_words(self) -> Words | None:
+        width, text = self.recipe.network.text_dim, self.recipe.text
+        if width is None:
+            return None
+        tokenizer = Tokenizer.train(self.footage.wordings, text.tokens)
+        config = TextEncoderConfig(
+            vocabulary=tokenizer.vocabulary_size, width=width, layers=text.layers, heads=text.heads,
+            head_dim=text.head_dim, ffn_dim=text.ffn_dim,
+        )  # fmt: skip
+        return Words(tokenizer, TextEncoder(config), padded_to=text.padded_to)
+
+    def _event(self, stage: str, text: str, progress: Progress | None = None) -> Event:
+        done, total = (0, None) if progress is None else (progress.step, progress.steps)
+        clips = self.recipe.clips
+        source = self.footage.source(clips.frames, seed=clips.seed + 2000)
+        return Event(stage, text, None, source, self.footage.prompts, self.model, progress, done, total)

@@ -1,0 +1,95 @@
+"""Named, complete runs of the U-Net family, beside those of `recipes`.
+
+vdm-smoke   Video Diffusion Models on tiny clips of the made world, end to end: for tests and newcomers
+vdm         the same at a size for patient processors: pictures first, then clips with pictures beside them
+vdm-gpu     the same, larger, for one GPU
+"""
+
+from typing import Literal
+
+from mutoscope.models.unet_config import UNetConfig, vdm
+from mutoscope.training.footage import ClipSettings
+from mutoscope.training.loop import TrainSettings
+from mutoscope.training.optimizer import OptimizerSettings
+from mutoscope.training.pixel_course import PixelRecipe, TextSettings, UNetPiece
+from mutoscope.training.video_unet import UNetSettings
+
+__all__ = ["UNET_RECIPES"]
+
+# The layers between the network and what it does not learn are no hidden matrices.
+MUON = OptimizerSettings(muon_lr=0.02, adamw_lr=2e-3, adamw_words=("unet.first", "unet.last", "labels"))
+Precision = Literal["float32", "bfloat16"]
+
+
+def _network(channels: tuple[int, ...], *, text: int, layers: int, head: int = 32) -> UNetConfig:
+    """VDM's, with attention everywhere but at the finest level."""
+    attends = (False, *(True for _ in channels[1:]))
+    return UNetConfig(
+        in_channels=3, out_channels=3, channels=channels, layers=layers, attention=attends,
+        heads=tuple(width // head for width in channels), groups=8, text_dim=text, time=vdm(levels=attends),
+    )  # fmt: skip
+
+
+def _training(
+    *, seed: int, ema: float, minutes: float | None = None, steps: int | None = None, decay: float = 0.3,
+    precision: Precision = "bfloat16", log: int = 20, warmup: int = 50,
+) -> TrainSettings:  # fmt: skip
+    return TrainSettings(
+        minutes=minutes, steps=steps, seed=seed, optimizer=MUON, warmup_steps=warmup, ema=ema,
+        decay_share=decay, precision=precision, log_steps=log,
+    )  # fmt: skip
+
+
+VDM_SMOKE = PixelRecipe(
+    about="Video Diffusion Models on tiny clips, end to end; its films are blurs",
+    clips=ClipSettings(frames=6, width=24, height=16, fps=6.0),
+    network=_network((16, 32), text=32, layers=1, head=16),
+    text=TextSettings(layers=1, heads=2, head_dim=16, ffn_dim=64, tokens=400),
+    pieces=(
+        UNetPiece(
+            unet=UNetSettings(clips=2, frames=0, pictures=8),
+            train=_training(steps=10, seed=1, ema=0.9, precision="float32", log=5, warmup=3),
+        ),
+        UNetPiece(
+            unet=UNetSettings(clips=2, frames=6, pictures=2),
+            train=_training(steps=20, seed=2, ema=0.9, precision="float32", log=5, warmup=3),
+        ),
+    ),
+    steps=6,
+    threads=1,
+)
+
+VDM = PixelRecipe(
+    about="Video Diffusion Models at 48x32, 16 frames, for patient processors with fast bfloat16",
+    network=_network((32, 64, 128), text=64, layers=1),
+    text=TextSettings(heads=2, ffn_dim=160),
+    pieces=(
+        UNetPiece(
+            unet=UNetSettings(clips=4, frames=0, pictures=16),
+            train=_training(minutes=20, seed=1, ema=0.99, decay=0.0),
+        ),
+        UNetPiece(
+            unet=UNetSettings(clips=4, frames=16, pictures=4),
+            train=_training(minutes=100, seed=2, ema=0.998),
+        ),
+    ),
+)
+
+VDM_GPU = PixelRecipe(
+    about="Video Diffusion Models at 96x64, 16 frames, the whole vocabulary, for one GPU",
+    clips=ClipSettings(vocabulary="full", frames=16, width=96, height=64, fps=8.0),
+    network=_network((64, 128, 256, 384), text=256, layers=2),
+    text=TextSettings(heads=4, head_dim=64, ffn_dim=640),
+    pieces=(
+        UNetPiece(
+            unet=UNetSettings(clips=32, frames=0, pictures=16),
+            train=_training(minutes=5, seed=1, ema=0.995, decay=0.0),
+        ),
+        UNetPiece(
+            unet=UNetSettings(clips=32, frames=16, pictures=8),
+            train=_training(minutes=20, seed=2, ema=0.999),
+        ),
+    ),
+)
+
+UNET_RECIPES = {"vdm-smoke": VDM_SMOKE, "vdm": VDM, "vdm-gpu": VDM_GPU}
