@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mutoscope.diffusion.guidance import Guided
 from mutoscope.diffusion.noise import draw
 from mutoscope.pipelines import Pipeline
 from mutoscope.pipelines.revision import revise
@@ -66,13 +67,14 @@ def test_seed_and_strength_change_it(pipeline):
 
 def test_tiles_are_no_larger_than_the_models_own_films(pipeline, monkeypatch):
     """A 64x48 film by a model of 32x32: tiles of 4x4 latents, and every step sees all of the film."""
-    shown = []
-    real = pipeline._flow_of_frames
-    def watching(noisy, t, words):
-        shown.append(tuple(noisy.shape[3:]))
-        return real(noisy, t, words)
+    shown, real = [], pipeline.denoiser
 
-    monkeypatch.setattr(pipeline, "_flow_of_frames", watching)
+    class Watched(Guided):
+        def __call__(self, noisy, t, condition):
+            shown.append(tuple(noisy.shape[3:]))
+            return self.denoiser(noisy, t, condition)
+
+    monkeypatch.setattr(pipeline, "denoiser", lambda request: Watched(real(request)))
     revise(pipeline, Upscale(size=(64, 48)), films=clip(1, (32, 24)), **QUICK | {"steps": 1})
     assert set(shown) == {(4, 4)}
     assert len(shown) == 2 * 3  # rows 0 and 2 of 6, columns 0, 2 and 4 of 8
