@@ -6,6 +6,7 @@ from benchmarks.trained.experiment import Comparison, Experiment, Record
 
 __all__ = ["report", "spread"]
 
+
 def report(found: Mapping[Experiment, Record], *, head: str, command: str) -> str:
     """The whole page. command: what a row's name is put after to measure it."""
     sections = (_section(experiment, record, command) for experiment, record in found.items())

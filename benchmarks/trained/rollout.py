@@ -2,9 +2,10 @@
 
 Teacher forcing trains on a clean past and a noisy present; diffusion forcing (2407.01392) on a level of its
 own for every frame. Both make two frames at a time from the six before them, with the same network and
-training; the levels are as near noise as those of the teacher-forced present, or even, as published, so that
-a nearly clean past is met. What should never change, the two colours and the size of the disc, is compared with the first
-frames'. Diffusion forcing may show its past as slightly noisy (`Stabilised`), since it knows such pasts.
+training; the levels are as near noise as those of the teacher-forced present, or even, as published, so
+that a nearly clean past is met. What should never change, the two colours and the size of the disc, is
+compared with the first frame's. Diffusion forcing may show its past as slightly noisy (`Stabilised`), since
+it knows such pasts.
 """
 
 from dataclasses import dataclass
