@@ -132,7 +132,7 @@ class Stage:
         process, schedule = self.model.facts.process, self.model.facts.process.noising()
         seed = stream(request.seed, f"span {number}")
         known = Known.small(small, height=height, width=width)
-        shape = (known.value.shape[1], *known.value.shape[2:])
+        shape = (small.shape[1], small.shape[2], height, width)
         level = torch.full((1,), self.noise, device=small.device)
         own = draw([stream(seed, "small")], shape, device=small.device)
         known = known.noised(level, own, schedule=schedule)
