@@ -57,3 +57,21 @@ def test_other_settings_are_refused_by_name(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     assert cli.main(["train", "smoke", *run, *TINY, "--terms.kl", "0.5"]) == 2
     assert "terms.kl" in capsys.readouterr().err
+
+
+def test_a_u_net_trains_draws_and_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = tmp_path / "run"
+    tiny = (
+        "--clips.width 16 --clips.height 16 --pieces.1.train.steps 2 --pieces.2.train.steps 2 --steps 2 "
+        "--pieces.2.unet.frames 3 --clips.frames 3"
+    ).split()
+    assert cli.main(["train", "vdm-smoke", "--out", str(run), "--sheets", "0.0001", *tiny]) == 0
+    assert "unet-2-000002.png" in {path.name for path in (run / "sheets").iterdir()}
+    film = tmp_path / "film.webp"
+    model = ["--model", str(run / "model"), "--sampler", "ancestral"]
+    assert cli.main(["generate", "a man walking in the rain", "--output", str(film), *model]) == 0
+    assert film.stat().st_size > 0
+    again = ["--out", str(tmp_path / "other"), "--stage", "autoencoder"]
+    capsys.readouterr()
+    assert cli.main(["train", "vdm-smoke", *again, *tiny]) == 2
+    assert "has no autoencoder" in capsys.readouterr().err
