@@ -3,7 +3,7 @@
 python -m benchmarks.ablations A1|A2|A3|A4|A5|A6|A7|A8|A9
 """
 
-from benchmarks.ablations import extension
+from benchmarks.ablations import decoder, extension, guided, hierarchy, image_first, riders
 from benchmarks.ablations.scale import SCALES
 from benchmarks.trained.bench import Bench
 from benchmarks.trained.features import SEEDS
@@ -14,8 +14,8 @@ HEAD = f"""# Ablations of the U-Net papers
 
 The ablation table of Video Diffusion Models (2204.03458), Align Your Latents (2304.08818) and LVDM
 (2211.13221) in small: U-Nets of this library, trained by its own tasks on films of one bouncing disc, whose
-colours, place and speed can be read from the pixels. Written by `python -m benchmarks.ablations ROW`; the numbers lie in
-`benchmarks/results/ablations_ROW.json`.
+colours, place and speed can be read from the pixels. Written by `python -m benchmarks.ablations ROW`; the
+numbers lie in `benchmarks/results/ablations_ROW.json`.
 
 Numbers are means over seeds (lowest to highest); arms of one seed share first weights, films and white noise,
 and ratios are taken within a seed. FD is the squared Fréchet distance on random 3D networks of the seeds
@@ -24,8 +24,13 @@ each. Every row has the arm of equal compute that the papers left out. So small 
 directions of the papers, not their numbers. A row that did not come out as published says so.
 """
 
+ROWS = (riders, extension, guided, image_first, decoder, hierarchy)
+
 BENCH = Bench(
-    "ablations", HEAD, {module.EXPERIMENT.name: module.EXPERIMENT for module in (extension,)}, SCALES
+    "ablations",
+    HEAD,
+    {row.EXPERIMENT.name: row.EXPERIMENT for row in ROWS},
+    SCALES,
 )
 
 if __name__ == "__main__":

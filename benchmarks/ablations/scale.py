@@ -30,8 +30,8 @@ class Scale:
     def told(self) -> str:
         return (
             f"{self.size}x{self.size} pixels, {self.frames} frames, U-Nets of {self.width} and "
-            f"{2 * self.width} channels, {self.steps} steps of {self.clips} clips and {self.walk} of sampling "
-            f"where nothing else is said, up to {self.films} films measured"
+            f"{2 * self.width} channels, {self.steps} steps of {self.clips} clips and {self.walk} of "
+            f"sampling where nothing else is said, up to {self.films} films measured"
         )
 
 
