@@ -3,7 +3,17 @@
 python -m benchmarks.ablations A1|A2|A3|A4|A5|A6|A7|A8|A9
 """
 
-from benchmarks.ablations import decoder, extension, guided, hierarchy, image_first, riders
+from benchmarks.ablations import (
+    compressed,
+    decoder,
+    extension,
+    guided,
+    hierarchy,
+    image_first,
+    perturbed,
+    riders,
+    time_layers,
+)
 from benchmarks.ablations.scale import SCALES
 from benchmarks.trained.bench import Bench
 from benchmarks.trained.features import SEEDS
@@ -24,7 +34,7 @@ each. Every row has the arm of equal compute that the papers left out. So small 
 directions of the papers, not their numbers. A row that did not come out as published says so.
 """
 
-ROWS = (riders, extension, guided, image_first, decoder, hierarchy)
+ROWS = (riders, extension, guided, image_first, decoder, time_layers, compressed, hierarchy, perturbed)
 
 BENCH = Bench(
     "ablations",

@@ -27,10 +27,10 @@ from benchmarks.trained.learner import clock
 from mutoscope.diffusion.denoiser import NetworkDenoiser
 from mutoscope.diffusion.known import Condition
 from mutoscope.models.unet import UNet, inflate
-from mutoscope.models.unet_config import align
+from mutoscope.models.unet_config import UNetConfig, align
 from mutoscope.training.video_unet import UNetSettings, UNetTask
 
-__all__ = ["EXPERIMENT", "image_model"]
+__all__ = ["EXPERIMENT", "TIME", "grown", "image_model", "on_films"]
 
 FROZEN, WHOLE = "image weights, frozen", "image weights, all trained on"
 SCRATCH, LONGER = "from nothing, as many video steps", "from nothing, as much compute"
@@ -41,7 +41,9 @@ TIME = align(levels=ATTENDS)
 
 def run(unit: str, scale: Scale, seed: int) -> Outcome:
     unet, seconds = _begun(unit, scale, seed)
-    denoiser, own = _on_films(unit, unet, scale, seed)
+    # A step of pictures has as many frames as one of clips: both count alike.
+    steps = 2 * scale.steps if unit == LONGER else scale.steps
+    denoiser, own = on_films(NAMES[unit], unet, scale, seed, alone=unit == FROZEN, steps=steps)
     began = clock(scale)
     true = unseen(scale.discs, seed, 4 * scale.films, device=scale.device)
     noise = noise_of(scale, seed)
@@ -65,21 +67,24 @@ def _begun(unit: str, scale: Scale, seed: int) -> tuple[UNet, float]:
     if unit in (SCRATCH, LONGER):
         return new_unet(config, seed=seed, device=scale.device), 0.0
     image, seconds = image_model(scale, seed)
+    return grown(image, config, seed=seed, device=scale.device), seconds
+
+
+def grown(image: UNet, config: UNetConfig, *, seed: int, device: str) -> UNet:
+    """The image model with layers over frames, whose first weights are a function of the seed."""
     torch.manual_seed(seed)
-    return inflate(image, config).to(scale.device), seconds
+    return inflate(image, config).to(device)
 
 
-def _on_films(unit: str, unet: UNet, scale: Scale, seed: int) -> tuple[NetworkDenoiser, float]:
+def on_films(
+    name: str, unet: UNet, scale: Scale, seed: int, *, alone: bool = False, steps: int | None = None
+) -> tuple[NetworkDenoiser, float]:
+    """The U-Net trained on films; `alone`: only what an image model does not have."""
     asked = UNetSettings(
-        clips=scale.clips, frames=scale.frames, unconditional=0,
-        trainable="temporal" if unit == FROZEN else "all",
-    )  # fmt: skip
-    task = UNetTask(unet, None, settings=asked, clips=films(scale.discs, seed), seed=seed)
-    # A step of pictures has as many frames as one of clips: both count alike.
-    steps = 2 * scale.steps if unit == LONGER else scale.steps
-    return denoiser_of(unet, asked), trained(
-        task, f"image-first-{NAMES[unit]}", scale, seed=seed, steps=steps
+        clips=scale.clips, frames=scale.frames, unconditional=0, trainable="temporal" if alone else "all"
     )
+    task = UNetTask(unet, None, settings=asked, clips=films(scale.discs, seed), seed=seed)
+    return denoiser_of(unet, asked), trained(task, f"image-first-{name}", scale, seed=seed, steps=steps)
 
 
 def _over(quantity: str, above: str, below: str, least: float = 1.0) -> Comparison:
@@ -92,8 +97,8 @@ EXPERIMENT = Experiment(
     name="A4",
     title="A4: from an image model with frozen space, against from nothing",
     published="FVD 2.2 times lower than without image pretraining; single frames with time off as good as "
-    "with it, FID 47.0 against 48.3 (2304.08818, table 1); wanted is a lower FD at as many video steps. As much "
-    "compute, and all weights trained on: never published.",
+    "with it, FID 47.0 against 48.3 (2304.08818, table 1); wanted is a lower FD at as many video steps. As "
+    "much compute, and all weights trained on: never published.",
     units=tuple(NAMES),
     run=run,
     comparisons=(

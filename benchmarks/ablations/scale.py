@@ -39,7 +39,7 @@ SCALES = {
     "toy": Scale("toy", size=16, frames=8, width=8, clips=2, steps=2, films=4, walk=2),
     "cpu": Scale("cpu", size=16, frames=8, width=24, clips=4, steps=250, films=96, walk=8),
     "gpu": Scale(
-        "gpu", size=32, frames=16, width=64, clips=16, steps=2000, films=512, walk=32, device="cuda"
+        "gpu", size=32, frames=16, width=64, clips=16, steps=2000, films=256, walk=32, device="cuda"
     ),
 }
 
