@@ -12,7 +12,7 @@ from mutoscope.diffusion.multistep import Multistep2Sde, Multistep3Sde, UniPc
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import Plan, autoregressive, full_sequence, pyramid
 from mutoscope.diffusion.prior import Fresh
-from mutoscope.diffusion.sampler import Euler, Multistep2, sample
+from mutoscope.diffusion.sampler import Euler, Multistep2, Sampler, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Edm
 from mutoscope.diffusion.stochastic import Ddim
 from mutoscope.video import Refusal
@@ -282,3 +282,14 @@ def test_unipc_is_diffusers_step_for_step(steps, order):
     )
     for one, other in islice(beside(theirs, steps, UniPc(order), None), steps - (order == 3)):
         close(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", [Multistep2(), UniPc(), UniPc(order=3), Multistep3Sde(eta=0.0)], ids=str)
+def test_the_last_step_carries_nothing_on_where_the_log_snr_is_cut_off(sampler: Sampler) -> None:
+    """At 16 steps the way to a log-SNR of 20 is eleven times that of the step before: the guess stays as it is.
+
+    Of N(0, 1) every flow is the identity, whatever the steps; carried on, it would be far from it."""
+    unit = GaussianDenoiser(torch.zeros(1).double(), torch.eye(1).double(), Cosine(limit=20.0))
+    noise = torch.ones(1, 1, 1, 1, 1, dtype=torch.float64)
+    *_, last = sample(unit, noise, plan=full_sequence(16, 1), sampler=sampler)
+    assert float(last.clean) == pytest.approx(1.0, abs=0.05)

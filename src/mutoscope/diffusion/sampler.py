@@ -30,6 +30,8 @@ Film = Float[Tensor, "b c f h w"]
 Row = Float[Tensor, "1 f"]
 Guess = Callable[[Film, Row], Film]
 Source = Callable[[int, str], Film]
+FAR = 2.0
+"""In half log-SNR: a step that ends the noise and is longer than this takes the guess as it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +79,13 @@ class Move:
 
     @cached_property
     def measured(self) -> Bool[Tensor, "1 f"]:
-        """Which frames move a finite way in log-SNR: what a frame's past can be measured by."""
-        return self.stretch.isfinite() & (self.stretch > 0)
+        """Which frames move a finite way in log-SNR: what a frame's past can be measured by.
+
+        Not those that land on 0 from far off: where a schedule is cut off there, at a log-SNR of 20, say, the
+        last step is many times as long as the one before, and nothing can be carried on so far.
+        """
+        near = (self.s > 0) | (self.stretch <= FAR)
+        return self.stretch.isfinite() & (self.stretch > 0) & near
 
     @cached_property
     def goes_on(self) -> Float[Tensor, "1 f"]:
@@ -165,12 +172,12 @@ class Multistep2(Sampler):
         """The guess carried on."""
         if past is None:
             return clean
-        return clean + spread(self._reach(move.stretch, past.move.stretch), clean) * (clean - past.clean)
+        return clean + spread(self._reach(move, past.move.stretch), clean) * (clean - past.clean)
 
     @staticmethod
-    def _reach(now: Row, before: Row) -> Row:
-        known = now.isfinite() & (before > 0)
-        return torch.where(known, now / (2 * before), 0.0)
+    def _reach(move: Move, before: Row) -> Row:
+        known = move.measured & (before > 0)
+        return torch.where(known, move.stretch / (2 * before), 0.0)
 
 
 def sample(
