@@ -40,9 +40,8 @@ class Bench:
         return read(path, kind=type(self.scales[self.usual])) if path.exists() else None
 
     def write_report(self, out: Path, page: Path) -> None:
-        """The page, of every record that is there."""
-        records = {experiment: self.record(row, out) for row, experiment in self.experiments.items()}
-        found = {experiment: record for experiment, record in records.items() if record is not None}
+        """The page: every record that is there, and which rows have none."""
+        found = {experiment: self.record(row, out) for row, experiment in self.experiments.items()}
         text = report(found, head=self.head, command=f"python -m benchmarks.{self.name}")
         page.write_text(text, encoding="utf-8")
 

@@ -7,10 +7,18 @@ from benchmarks.trained.experiment import Comparison, Experiment, Record
 __all__ = ["report", "spread"]
 
 
-def report(found: Mapping[Experiment, Record], *, head: str, command: str) -> str:
-    """The whole page. command: what a row's name is put after to measure it."""
-    sections = (_section(experiment, record, command) for experiment, record in found.items())
-    return "\n".join([head, *sections])
+def report(found: Mapping[Experiment, Record | None], *, head: str, command: str) -> str:
+    """The whole page. found: None for rows that wait. command: what a row's name is put after to measure it."""
+    sections = [
+        _section(experiment, record, command) for experiment, record in found.items() if record is not None
+    ]
+    waiting = [experiment for experiment, record in found.items() if record is None]
+    return "\n".join([head, *sections, *_waiting(waiting, command)])
+
+
+def _waiting(rows: Sequence[Experiment], command: str) -> list[str]:
+    lines = [f"- {row.title}: `{command} {row.name}`" for row in rows]
+    return ["## Not measured yet\n", *lines, ""] if lines else []
 
 
 def _section(experiment: Experiment, record: Record, command: str) -> str:
