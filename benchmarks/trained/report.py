@@ -8,7 +8,7 @@ __all__ = ["report", "spread"]
 
 
 def report(found: Mapping[Experiment, Record | None], *, head: str, command: str) -> str:
-    """The whole page. found: None for rows that wait. command: what a row's name is put after to measure it."""
+    """The whole page. found: None for rows that wait. command: what a row's name is put after."""
     sections = [
         _section(experiment, record, command) for experiment, record in found.items() if record is not None
     ]
