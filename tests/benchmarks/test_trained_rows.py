@@ -208,6 +208,11 @@ def test_seeds_without_all_units_are_not_told():
     assert "Not yet measured" in report({counted([]): record}, head="", command="")
 
 
+def test_rows_without_a_record_are_told_with_their_command():
+    page = report({counted([]): None}, head="# Head", command="measure")
+    assert "## Not measured yet" in page and "- Counted: `measure counted`" in page
+
+
 def test_spread_is_mean_and_range():
     assert spread([1.0, 2.0, 6.0]) == "3 (1 to 6)"
 
