@@ -180,6 +180,6 @@ EXPERIMENT = Experiment(
     ),
     remark="For the exact denoiser the best shift of still films is 0.5, 1 and 2 for 1, 4 and 16 frames: the"
     " root of the frames to the last digit shown. The trained network does not show it: what it gets "
-    "wrong outweighs what eight steps do, and its distance stays within one and a half times its "
-    "least from shift 1 to 8.",
+    "wrong outweighs what eight steps do, and its distance stays within 1.6 times its least from "
+    "shift 1 to 8.",
 )
