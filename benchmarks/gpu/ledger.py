@@ -95,12 +95,12 @@ def rest(recipe: Recipe, ledger: Ledger) -> Rest:
     """A recipe without what the ledger says is done."""
     seen = ledger.entries.get("autoencoder", Entry())
     stage = recipe.autoencoder
-    left = _left(stage.train, seen)
+    left = left_of(stage.train, seen)
     if left is not None:
         stage = stage.model_copy(update={"train": left})
     pieces: list[Piece] = []
     for number, piece in enumerate(recipe.denoiser.pieces, start=1):
-        train = _left(piece.train, ledger.entries.get(f"denoiser-{number}", Entry()))
+        train = left_of(piece.train, ledger.entries.get(f"denoiser-{number}", Entry()))
         if train is not None:
             pieces.append(piece.model_copy(update={"train": train}))
     denoiser = recipe.denoiser.model_copy(update={"pieces": tuple(pieces)})
@@ -111,7 +111,7 @@ def rest(recipe: Recipe, ledger: Ledger) -> Rest:
     )
 
 
-def _left(settings: TrainSettings, done: Entry) -> TrainSettings | None:
+def left_of(settings: TrainSettings, done: Entry) -> TrainSettings | None:
     """The settings for the rest of a stage, which decays as long as the whole would; None if it is over."""
     if done.finished:
         return None

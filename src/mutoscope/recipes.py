@@ -13,11 +13,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from mutoscope.diffusion.objective import TrainingTimes
+from mutoscope.hierarchy_recipes import HIERARCHY_RECIPES
 from mutoscope.models.autoencoder import AutoencoderConfig
 from mutoscope.models.transformer import TransformerConfig
 from mutoscope.training.autoencoder import ReconstructionSettings
 from mutoscope.training.course import AutoencoderStage, ClipSettings, DenoiserStage, Piece, Recipe
 from mutoscope.training.denoiser import JointSettings
+from mutoscope.training.hierarchy_course import HierarchyRecipe
 from mutoscope.training.loop import TrainSettings
 from mutoscope.training.optimizer import OptimizerSettings
 from mutoscope.training.pixel_course import PixelRecipe
@@ -171,18 +173,21 @@ GPU = Recipe(
 RECIPES = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU}
 
 
-def resolve(name: str, changes: Mapping[str, str] | None = None) -> Recipe | PixelRecipe:
+AnyRecipe = Recipe | PixelRecipe | HierarchyRecipe
+
+
+def resolve(name: str, changes: Mapping[str, str] | None = None) -> AnyRecipe:
     """The recipe of a name with some settings changed.
 
     Args:
-        name: one of RECIPES or UNET_RECIPES.
+        name: one of RECIPES, UNET_RECIPES or HIERARCHY_RECIPES.
         changes: dotted name of a setting -> value as text (JSON where it is not a word). Any ending that
             only one setting has will do; pieces of the denoiser count from 1 (`pieces.2.train.minutes`).
 
     Raises:
         Refusal: no such recipe or setting, an ending that several settings have, or a value out of range.
     """
-    known_recipes: dict[str, Recipe | PixelRecipe] = {**RECIPES, **UNET_RECIPES}
+    known_recipes: dict[str, AnyRecipe] = {**RECIPES, **UNET_RECIPES, **HIERARCHY_RECIPES}
     if name not in known_recipes:
         raise Refusal(f"no recipe {name!r}; {_near(name, list(known_recipes))}")
     recipe = known_recipes[name]

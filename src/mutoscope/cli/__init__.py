@@ -28,7 +28,7 @@ from mutoscope.cli.method import MethodOptions, PlanOption, SamplerOption
 from mutoscope.cli.parsing import Misuse, parsed
 
 if TYPE_CHECKING:
-    from mutoscope.pipelines import Pipeline, Request
+    from mutoscope.pipelines import Filmmaker, Request
     from mutoscope.pipelines.output import Progress
 
 __all__ = ["main"]
@@ -127,7 +127,7 @@ def reproduce(
         weak: the weaker model that it was guided by, if it was.
     """
     from mutoscope.media import read_notes
-    from mutoscope.pipelines import load
+    from mutoscope.pipelines import Pipeline, load
     from mutoscope.pipelines.output import again, finish, is_latents, provenance
     from mutoscope.pipelines.provenance import use_threads_of
     from mutoscope.pipelines.revision import recorded
@@ -140,6 +140,7 @@ def reproduce(
     for difference in made.differences(pipeline.machine):
         _warn(f"{difference}: the film may differ in its last bits")
     if record := recorded({} if is_latents(file) else read_notes(file), name=file):
+        assert isinstance(pipeline, Pipeline)  # only these make films out of films, and the weights agree
         tasks.remake(pipeline, record, made, file=file, output=path, films=films)
     elif is_latents(file):
         _announce(pipeline, made.request)
@@ -153,7 +154,9 @@ def plan(
     *,
     frames: Count = None,
     steps: Count = None,
-    known: Annotated[str | None, tyro.conf.arg(metavar="I,J,..", help_behavior_hint="(default: none)")] = None,
+    known: Annotated[
+        str | None, tyro.conf.arg(metavar="I,J,..", help_behavior_hint="(default: none)")
+    ] = None,
     window: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=_OWN)] = None,
     model: Name = None,
 ) -> None:
@@ -167,9 +170,9 @@ def plan(
         window: frames that rolling holds at a time.
         model: whose frames, steps and shift are taken.
     """
-    from mutoscope.pipelines import load
+    from mutoscope.pipelines import load_pipeline
 
-    drawn = load(model, precision="float32").drawn(kind, frames=frames, steps=steps, window=window)
+    drawn = load_pipeline(model, precision="float32").drawn(kind, frames=frames, steps=steps, window=window)
     print(drawn.knowing(_numbers(known)) if known else drawn)
 
 
@@ -197,13 +200,14 @@ def train(
     settings: tyro.conf.Suppress[dict[str, str] | None] = None,
 ) -> None:
     """Train a model: smoke (a minute), cpu (two hours), gpu (25 minutes of a data-centre GPU); or a U-Net on
-    pixels: vdm-smoke, vdm, vdm-gpu.
+    pixels: vdm-smoke, vdm, vdm-gpu; or U-Nets on latents, from pictures to long large films: align-smoke,
+    align, align-gpu, lvdm.
 
     Any setting of the recipe can be changed: --autoencoder.train.minutes 10, or by any ending that only one
     has. The same command again goes on where it stopped.
 
     Args:
-        recipe: smoke, cpu or gpu; vdm-smoke, vdm or vdm-gpu.
+        recipe: one of these names.
         out: folder of the run; the model is written to RUN/model.
         data: real clips, with metadata.csv (file_name,text) or captions beside them; or mnist.npz.
         stage: the autoencoder, the denoiser (everything after it), or all.
@@ -218,6 +222,8 @@ def train(
     with contextlib.closing(events):  # type: ignore[type-var]
         for event in events:
             show(event)
+            if event.progress is not None and event.progress.event == "stopped":
+                raise KeyboardInterrupt  # caught while training, to save; what follows must not begin
     if stage != "autoencoder":
         print(f"{folder / 'model'}: film with mutoscope generate PROMPT --model {folder / 'model'}")
 
@@ -226,12 +232,16 @@ def _course(
     recipe: Any, folder: Path, *, data: str | None, stage: Any, start: str | None
 ) -> Iterator[Any]:
     """What training yields, by the course that the recipe is of."""
-    from mutoscope.training import course, pixel_course
+    from mutoscope.training import course, hierarchy_course, pixel_course
 
-    if not isinstance(recipe, pixel_course.PixelRecipe):
+    if isinstance(recipe, course.Recipe):
         return course.run(recipe, folder, data=data, stage=stage, start=start)
     if stage != "all":
-        raise Misuse(f"--stage {stage}: a U-Net on pixels has no autoencoder, and one stage; leave it out")
+        raise Misuse(f"--stage {stage}: courses of U-Nets are trained as a whole; leave it out")
+    if isinstance(recipe, hierarchy_course.HierarchyRecipe):
+        if start is not None:
+            raise Misuse(f"--start {start}: this course builds one stage on the other; leave it out")
+        return hierarchy_course.run(recipe, folder, data=data)
     return pixel_course.run(recipe, folder, data=data, start=start)
 
 
@@ -382,13 +392,13 @@ def _warn(text: str) -> None:
     print(f"mutoscope: {text}", file=sys.stderr)
 
 
-def _say_remarks(pipeline: Pipeline, request: Request) -> None:
+def _say_remarks(pipeline: Filmmaker, request: Request) -> None:
     _announce(pipeline, request)
     for remark in pipeline.remarks(request):
         _warn(remark)
 
 
-def _announce(pipeline: Pipeline, request: Request) -> None:
+def _announce(pipeline: Filmmaker, request: Request) -> None:
     width, height = request.size
     print(
         f"{pipeline.facts.name or 'model'} on {pipeline.device.type}: {request.seconds:.1f} s of "
@@ -397,13 +407,13 @@ def _announce(pipeline: Pipeline, request: Request) -> None:
     )
 
 
-def _film(pipeline: Pipeline, request: Request, path: Path) -> None:
+def _film(pipeline: Filmmaker, request: Request, path: Path) -> None:
     from mutoscope.pipelines.output import film
 
     _watch(film(pipeline, request, output=path), pipeline, request, path)
 
 
-def _watch(events: Iterator[Progress], pipeline: Pipeline, request: Request, path: Path) -> None:
+def _watch(events: Iterator[Progress], pipeline: Filmmaker, request: Request, path: Path) -> None:
     """Shows the making of a film and says what became of it."""
     begun, left = time.monotonic(), None
     try:

@@ -90,7 +90,7 @@ class TrainingDisplay:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{event.stage.split('/')[0].replace(' ', '-')}-{event.progress.step:06d}.png"
         with event.progress.ema.weights() if event.progress.ema else contextlib.nullcontext():
-            if event.stage == "autoencoder":
+            if event.stage in ("autoencoder", "decoder"):
                 reconstruction_sheet(event.networks.autoencoder, event.source, path=path)
             else:
                 sample_sheet(event.model(), event.prompts, path=path)

@@ -124,10 +124,10 @@ def animate(
         model: who makes it.
     """
     from mutoscope.media import read_video
-    from mutoscope.pipelines import load
+    from mutoscope.pipelines import load_pipeline
     from mutoscope.pipelines.tasks import Animate
 
-    pipeline = load(model)
+    pipeline = load_pipeline(model)
     names = [picture] if last is None else [picture, last]
     films = [read_video(picture, max_frames=1)] + ([] if last is None else [read_video(last)[-1:]])
     settings = {"frames": frames or pipeline.facts.frames, "fps": fps or pipeline.facts.fps, "steady": steady}
@@ -235,7 +235,7 @@ def _run(
     asked: dict[str, Any],
     model: str | Pipeline | None,
 ) -> None:
-    from mutoscope.pipelines import Pipeline, load
+    from mutoscope.pipelines import Pipeline, load_pipeline
     from mutoscope.pipelines.output import check_output
     from mutoscope.pipelines.revision import Work, settled
     from mutoscope.video import Refusal
@@ -246,7 +246,7 @@ def _run(
     path = Path(output) if output else first.with_name(f"{first.stem}-{ending}{suffix}")
     if any(path.resolve() == Path(name).resolve() for name in names):
         raise Refusal(f"{path} is the film itself; name another --output")
-    pipeline = model if isinstance(model, Pipeline) else load(model)
+    pipeline = model if isinstance(model, Pipeline) else load_pipeline(model)
     work = Work.of(pipeline, task, films, names=names, **asked)
     check_output(path, work.request)
     _write(pipeline, work, path)

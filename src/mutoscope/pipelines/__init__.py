@@ -5,13 +5,26 @@ from pathlib import Path
 import torch
 
 from mutoscope.checkpoints.folder import Model, load_model
+from mutoscope.checkpoints.hierarchy_folder import is_hierarchy_folder, load_hierarchy
 from mutoscope.checkpoints.unet_folder import UNetModel, is_unet_folder, load_unet_model
 from mutoscope.models.precision import Precision
+from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.generate import Pipeline, Step
+from mutoscope.pipelines.hierarchy import Hierarchy
 from mutoscope.pipelines.request import Request
 from mutoscope.video import Refusal
 
-__all__ = ["PRETRAINED", "Pipeline", "Request", "Step", "found", "load"]
+__all__ = [
+    "PRETRAINED",
+    "Filmmaker",
+    "Hierarchy",
+    "Pipeline",
+    "Request",
+    "Step",
+    "found",
+    "load",
+    "load_pipeline",
+]
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
@@ -22,7 +35,7 @@ def load(
     precision: Precision = "auto",
     device: torch.device | str | None = None,
     weak: str | Path | None = None,
-) -> Pipeline:
+) -> Filmmaker:
     """A model, ready to make films: the one that ships, one in a folder, or one of the hub ("owner/name").
 
     weak: a weaker model of the same latents, to guide by; see `Pipeline`.
@@ -30,6 +43,22 @@ def load(
     Raises:
         Refusal: there is no model, or it cannot be read.
     """
+    if folder is None or not is_hierarchy_folder(folder):
+        return load_pipeline(folder, precision=precision, device=device, weak=weak)
+    if weak is not None:
+        raise Refusal(f"{folder} is a hierarchy of models, and no weaker one guides it; leave out {weak}")
+    return Hierarchy(load_hierarchy(folder), precision=precision, device=device, in_place=True)
+
+
+def load_pipeline(
+    folder: str | Path | None = None,
+    *,
+    precision: Precision = "auto",
+    device: torch.device | str | None = None,
+    weak: str | Path | None = None,
+) -> Pipeline:
+    """The same, of a model whose one network makes films: what tasks and plans need. Raises Refusal for a
+    hierarchy of models too."""
     if folder is None and not (PRETRAINED / "model_index.json").exists():
         raise Refusal("no model ships with this copy of mutoscope; train one, or name a folder with --model")
     return Pipeline(
@@ -40,4 +69,9 @@ def load(
 
 def found(folder: str | Path) -> Model | UNetModel:
     """The model of a folder or hub id, of the family that its index names."""
+    if is_hierarchy_folder(folder):
+        raise Refusal(
+            f"{folder} is a hierarchy of models, which makes whole films of words (mutoscope generate); name "
+            "a model of one network for this"
+        )
     return load_unet_model(folder) if is_unet_folder(folder) else load_model(folder)

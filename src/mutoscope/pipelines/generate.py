@@ -32,8 +32,8 @@ from mutoscope.diffusion.prior import Fresh, Prior
 from mutoscope.diffusion.sampler import State
 from mutoscope.diffusion.schedule import size_shift
 from mutoscope.models.precision import Precision, default_device, fast_dtype
+from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.networks import Networks, networks_of
-from mutoscope.pipelines.provenance import Provenance, machine, notes_of
 from mutoscope.pipelines.request import Request, asked
 from mutoscope.pipelines.sampling import (
     SAMPLERS,
@@ -62,7 +62,7 @@ class Step:
     step: int
     steps: int
     latents: Float[Tensor, "b c f h w"]
-    _pipeline: "Pipeline" = field(repr=False)
+    _pipeline: Filmmaker = field(repr=False)
     _request: Request = field(repr=False)
 
     @cached_property
@@ -74,7 +74,7 @@ class Step:
         return last[-1]
 
 
-class Pipeline:
+class Pipeline(Filmmaker):
     """A model, ready to make films on a device and in a precision.
 
     Args:
@@ -100,47 +100,16 @@ class Pipeline:
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = fast_dtype(self.device, precision=precision)
         self._networks = networks_of(model, dtype=self.dtype, device=self.device, in_place=in_place)
-        self.facts, self.weights = model.facts, model.fingerprint
+        self.facts, self.weights, self.reads = model.facts, model.fingerprint, self._networks.words
         self.shift = model.shift if isinstance(model, Model) else 1.0
         self._weak = None if weak is None else self._beside(weak, in_place=in_place)
+        self.weak = "" if self._weak is None else self._weak.fingerprint
 
     def request(self, prompt: str, **settings: Any) -> Request:
         """A complete request: settings are those of `Request` and `Method`, or `seconds`; what is left out is
         the model's own."""
-        own = {} if self._weak is None else {"weak": self._weak.fingerprint}
+        own = {"weak": self.weak} if self.weak else {}
         return asked(prompt, self.facts, **settings | own)
-
-    def generate(self, prompt: str, **settings: Any) -> Video:
-        """The film of a prompt, with notes on how it was made.
-
-        Args:
-            prompt: what to show.
-            settings: seed, frames or seconds, size (width, height), fps, steps, guidance, sampler, negative,
-                plan; and those of `Method`: noise, window, guidance_kind, ...
-
-        Raises:
-            Refusal: a setting out of range, or a size that the model cannot do.
-        """
-        [video] = self.films([self.request(prompt, **settings)])
-        return video
-
-    def generate_many(self, prompt: str, *, count: int, seed: int = 0, **settings: Any) -> Iterator[Video]:
-        """`count` films of a prompt, one after the other: film i is what `generate` makes with seed + i."""
-        requests = [self.request(prompt, seed=seed + i, **settings) for i in range(count)]
-        return self.films(requests)
-
-    def films(self, requests: Sequence[Request], *, batch: int = 1) -> Iterator[Video]:
-        """The film of each request.
-
-        batch: how many to sample at a time, which pays on GPUs; requests sampled together must agree in all
-        but words, negative words and seed. At 1 each film is bit for bit what it is alone.
-        """
-        for start in range(0, len(requests), batch):
-            together = requests[start : start + batch]
-            *_, last = self.steps(*together)
-            for latents, request in zip(last.latents, together, strict=True):
-                frames = torch.cat(list(self.decode(latents, request)))
-                yield Video(frames, request.fps, self.notes(request))
 
     def steps(self, *requests: Request) -> Iterator[Step]:
         """Samples the films of one or more requests, yielding a `Step` after every step."""
@@ -243,52 +212,6 @@ class Pipeline:
             if left <= 0:
                 return
 
-    def notes(self, request: Request) -> dict[str, str]:
-        """How the film of a request is made here, as the notes it carries."""
-        return notes_of(
-            Provenance(
-                request=request,
-                weights=self.weights or "unsaved",
-                model=self.facts.name,
-                precision="bfloat16" if self.dtype == torch.bfloat16 else "float32",
-                machine=self.machine,
-            )
-        )
-
-    def check_made(self, made: Provenance, *, name: object) -> None:
-        """Refuses to make a film again that other weights made."""
-        if made.weights != self.weights:
-            raise Refusal(
-                f"{name} was made by {made.model or 'a model'} with the weights {made.weights}; those of "
-                f"{self.facts.name or 'this model'} are {self.weights or 'not saved'}; name the folder of "
-                "the others with --model"
-            )
-        weak, here = made.request.method.weak, "" if self._weak is None else self._weak.fingerprint
-        if weak != here:
-            raise Refusal(
-                f"{name} was guided by {weak or 'no weaker model'}, and here there is {here or 'none'}; "
-                "name the folder of the one it had with --weak"
-            )
-
-    @property
-    def machine(self) -> dict[str, str]:
-        """What may change the last bits of a film."""
-        return machine(self.device)
-
-    def remarks(self, request: Request) -> list[str]:
-        """What a user should know before it is made: words the model never saw, and words that do not fit."""
-        if (words := self._networks.words) is None:
-            return ["this model reads no words: the prompt changes nothing"]
-        tokenizer, said = words.tokenizer, []
-        for text in (request.prompt, request.negative):
-            if unknown := tokenizer.unknown_words(text):
-                strange = ", ".join(repr(word) for word in unknown)
-                said.append(f"this model does not know {strange}; it knows: {_some(tokenizer.words)}")
-            tokens = tokenizer.encode([text], at_most=10**6).ids.shape[1]
-            if tokens > words.padded_to:
-                said.append(f"the words are cut: {tokens} tokens, and this model reads {words.padded_to}")
-        return said
-
     def _guided(self, requests: Sequence[Request], *, together: bool) -> Denoiser:
         first, lengths, own = requests[0], self._lengths(requests[0]), self._networks
         denoiser = seen(self._denoiser(own.flow(together=together)), first, lengths=lengths)
@@ -363,8 +286,3 @@ def _alike(requests: Sequence[Request]) -> Request:
                 f"requests of one batch differ in {', '.join(differing)}; only words and seed may differ"
             )
     return requests[0]
-
-
-def _some(words: Sequence[str], *, most: int = 150) -> str:
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more

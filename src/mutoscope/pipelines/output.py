@@ -25,7 +25,8 @@ from torch import Tensor
 
 from mutoscope.checkpoints.card import opened
 from mutoscope.media import check_writable, open_writer, read_notes
-from mutoscope.pipelines.generate import Pipeline, Step
+from mutoscope.pipelines.filmmaker import Filmmaker
+from mutoscope.pipelines.generate import Step
 from mutoscope.pipelines.provenance import Provenance, notes_of, provenance_of
 from mutoscope.pipelines.request import Request
 from mutoscope.video import Refusal
@@ -60,7 +61,7 @@ class Progress:
     latents: Path | None = None
 
 
-def film(pipeline: Pipeline, request: Request, *, output: str | Path) -> Iterator[Progress]:
+def film(pipeline: Filmmaker, request: Request, *, output: str | Path) -> Iterator[Progress]:
     """Makes the film of a request and writes it.
 
     Raises:
@@ -80,7 +81,7 @@ def film(pipeline: Pipeline, request: Request, *, output: str | Path) -> Iterato
     kept.unlink(missing_ok=True)
 
 
-def finish(pipeline: Pipeline, latents: str | Path, *, output: str | Path) -> Iterator[Progress]:
+def finish(pipeline: Filmmaker, latents: str | Path, *, output: str | Path) -> Iterator[Progress]:
     """Makes the film of latents that `film` left behind, and removes them when it is complete."""
     latents = Path(latents)
     made = provenance(latents)
@@ -152,7 +153,7 @@ def _series(output: Path, count: int) -> list[Path]:
 
 
 def _write(
-    pipeline: Pipeline,
+    pipeline: Filmmaker,
     latents: Tensor,
     request: Request,
     *,

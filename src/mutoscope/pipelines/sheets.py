@@ -10,12 +10,15 @@ from pathlib import Path
 import torch
 
 from mutoscope.checkpoints.folder import Model
+from mutoscope.checkpoints.hierarchy_folder import HierarchyModel
 from mutoscope.checkpoints.unet_folder import UNetModel
 from mutoscope.data.loader import Source
 from mutoscope.media import contact_sheet, save_png
 from mutoscope.models.autoencoder import Autoencoder
+from mutoscope.models.image_autoencoder import ImageAutoencoder
 from mutoscope.models.precision import fast_dtype
 from mutoscope.pipelines.generate import Pipeline
+from mutoscope.pipelines.hierarchy import Hierarchy
 from mutoscope.video import Video
 
 __all__ = ["reconstruction_sheet", "sample_sheet", "world_sheet"]
@@ -24,7 +27,7 @@ SEED = 7
 
 
 def reconstruction_sheet(
-    autoencoder: Autoencoder, source: Source, *, path: str | Path, count: int = 4
+    autoencoder: Autoencoder | ImageAutoencoder, source: Source, *, path: str | Path, count: int = 4
 ) -> Path:
     """Clips of a source, each above its reconstruction, written as a PNG."""
     batch = source.batch(SEED, count)
@@ -40,11 +43,19 @@ def reconstruction_sheet(
 
 
 def sample_sheet(
-    model: Model | UNetModel, prompts: Sequence[str], *, path: str | Path, seed: int = SEED
+    model: Model | UNetModel | HierarchyModel, prompts: Sequence[str], *, path: str | Path, seed: int = SEED
 ) -> Path:
-    """Films of the prompts, one a row, written as a PNG. The model itself is left as it is."""
-    pipeline = Pipeline(model)
-    videos = list(pipeline.films([pipeline.request(prompt, seed=seed) for prompt in prompts]))
+    """Films of the prompts, one a row, written as a PNG. The model itself is left as it is.
+
+    Of a hierarchy only as long as from one key frame to the next, once it fills in between them.
+    """
+    frames = None
+    if isinstance(model, HierarchyModel):
+        pipeline, short = Hierarchy(model), model.hierarchy.stride + 1
+        frames = None if model.interpolation is None else short
+    else:
+        pipeline = Pipeline(model)
+    videos = list(pipeline.films([pipeline.request(prompt, seed=seed, frames=frames) for prompt in prompts]))
     save_png(contact_sheet(videos, columns=7, captions=list(prompts)), Path(path))
     return Path(path)
 

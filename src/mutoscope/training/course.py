@@ -9,33 +9,35 @@ Each piece of the denoiser's training starts from the averaged weights of the on
 then clips, say). `run` is a generator of events; whoever iterates draws progress and contact sheets.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from mutoscope.checkpoints.folder import Model, ModelFacts, load_model, save_model
+from mutoscope.checkpoints.hierarchy_folder import HierarchyModel
 from mutoscope.checkpoints.unet_folder import UNetModel
 from mutoscope.data.latents import LatentCache, encode_all
 from mutoscope.data.loader import Ahead, Source
 from mutoscope.models.autoencoder import Autoencoder, AutoencoderConfig
-from mutoscope.models.precision import fast_dtype
+from mutoscope.models.image_autoencoder import ImageAutoencoder
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
 from mutoscope.models.tokenizer import Tokenizer
 from mutoscope.models.transformer import Transformer, TransformerConfig
 from mutoscope.models.words import Words
 from mutoscope.training.autoencoder import AutoencoderTask, ReconstructionSettings, measure_latents
 from mutoscope.training.denoiser import DenoiserTask, JointSettings
+from mutoscope.training.encoding import encoder_of, weights_hash
 from mutoscope.training.footage import ClipSettings, Footage, Settings, Sources
 from mutoscope.training.loop import Progress, TrainSettings, start_from, train
 from mutoscope.video import Refusal
 
-__all__ = ["AutoencoderStage", "ClipSettings", "DenoiserStage", "Event", "Piece", "Recipe", "Stage", "run"]
+__all__ = [
+    "AutoencoderStage", "ClipSettings", "Coding", "DenoiserStage", "Event", "Piece", "Recipe", "Stage", "run",
+]  # fmt: skip
 
 Stage = Literal["autoencoder", "denoiser", "all"]
 
@@ -92,6 +94,13 @@ class Networks:
     words: Words | None = None
 
 
+class Coding(Protocol):
+    """Whatever holds the autoencoder that is trained."""
+
+    @property
+    def autoencoder(self) -> Autoencoder | ImageAutoencoder: ...
+
+
 @dataclass(frozen=True)
 class Event:
     """Something happened: `stage` names where, `progress` is the loop's, `text` a line to show.
@@ -102,10 +111,10 @@ class Event:
 
     stage: str
     text: str
-    networks: Networks | None = field(repr=False)
+    networks: Coding | None = field(repr=False)
     source: Source = field(repr=False)
     prompts: list[str] = field(repr=False)
-    model: Callable[[], Model | UNetModel] = field(repr=False)
+    model: Callable[[], Model | UNetModel | HierarchyModel] = field(repr=False)
     progress: Progress | None = None
     done: int = 0
     total: int | None = None
@@ -212,31 +221,17 @@ class _Course:
         for done in encode_all(
             source,
             self.out / "latents",
-            encode=self._encoder(),
+            encode=encoder_of(self.net.autoencoder),
             count=total,
             facts=self._facts(total),
             batch=64 if self.device == "cuda" else 8,
         ):
             yield self._event("latents", f"{done}/{total} clips encoded", done=done, total=total)
 
-    def _encoder(self):
-        autoencoder, dtype = self.net.autoencoder.eval(), fast_dtype(torch.device(self.device))
-
-        @torch.no_grad()
-        def encode(video: Tensor) -> Tensor:
-            with torch.autocast(self.device, dtype, enabled=dtype != torch.float32):
-                mean = autoencoder.encode(video.to(self.device)).mean
-            return autoencoder.normalise(mean.float()).cpu()
-
-        return encode
-
     def _facts(self, total: int) -> dict[str, Any]:
-        digest = hashlib.sha256()
-        for name, weight in sorted(self.net.autoencoder.state_dict().items()):
-            digest.update(name.encode() + weight.float().cpu().numpy().tobytes())
         clips = self.recipe.clips.model_dump(mode="json")
         return {
-            "encoder": digest.hexdigest()[:16],
+            "encoder": weights_hash(self.net.autoencoder),
             "clips": clips,
             "count": total,
             "data": self.footage.described(),

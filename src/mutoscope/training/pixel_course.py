@@ -26,7 +26,7 @@ from mutoscope.training.footage import ClipSettings, Footage, Settings, Sources
 from mutoscope.training.loop import Progress, TrainSettings, start_from, train
 from mutoscope.training.video_unet import UNetSettings, UNetTask
 
-__all__ = ["PixelRecipe", "TextSettings", "UNetPiece", "run"]
+__all__ = ["PixelRecipe", "TextSettings", "UNetPiece", "new_words", "run"]
 
 
 class TextSettings(Settings):
@@ -91,7 +91,8 @@ class _Course:
         self.footage = Footage(recipe.clips, data=data, sources=sources, device=self.device)
         begun = load_unet_model(start) if start else None
         torch.manual_seed(recipe.pieces[0].train.seed)
-        self.words = begun.words if begun else self._new_words()
+        width = recipe.network.text_dim
+        self.words = begun.words if begun else new_words(self.footage, recipe.text, width=width)
         self.unet = (begun.unet if begun else UNet(recipe.network)).to(self.device)
         if self.words is not None:
             self.words.to(self.device)
@@ -129,19 +130,21 @@ class _Course:
             self.unet, self.words, settings=asked, clips=clips, pictures=pictures, seed=piece.train.seed
         )
 
-    def _new_words(self) -> Words | None:
-        width, text = self.recipe.network.text_dim, self.recipe.text
-        if width is None:
-            return None
-        tokenizer = Tokenizer.train(self.footage.wordings, text.tokens)
-        config = TextEncoderConfig(
-            vocabulary=tokenizer.vocabulary_size, width=width, layers=text.layers, heads=text.heads,
-            head_dim=text.head_dim, ffn_dim=text.ffn_dim,
-        )  # fmt: skip
-        return Words(tokenizer, TextEncoder(config), padded_to=text.padded_to)
-
     def _event(self, stage: str, text: str, progress: Progress | None = None) -> Event:
         done, total = (0, None) if progress is None else (progress.step, progress.steps)
         clips = self.recipe.clips
         source = self.footage.source(clips.frames, seed=clips.seed + 2000)
         return Event(stage, text, None, source, self.footage.prompts, self.model, progress, done, total)
+
+
+def new_words(footage: Footage, text: TextSettings, *, width: int | None) -> Words | None:
+    """A text encoder that has learnt nothing, and the tokenizer of what is told of the clips; None where the
+    network reads no words."""
+    if width is None:
+        return None
+    tokenizer = Tokenizer.train(footage.wordings, text.tokens)
+    config = TextEncoderConfig(
+        vocabulary=tokenizer.vocabulary_size, width=width, layers=text.layers, heads=text.heads,
+        head_dim=text.head_dim, ffn_dim=text.ffn_dim,
+    )  # fmt: skip
+    return Words(tokenizer, TextEncoder(config), padded_to=text.padded_to)
