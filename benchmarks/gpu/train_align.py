@@ -1,0 +1,228 @@
+"""Align Your Latents at a useful size, on one data-centre GPU, in pieces of a few minutes.
+
+    python benchmarks/gpu/train_align.py --out RUN --parcel FILES --budget-seconds 540
+
+One call does what fits into its budget, stage by stage (`training.hierarchy_course`). The same call again
+goes on; on a fresh machine, `--start FOLDER` goes on from the folder that `parcel.py` made of the last call's
+files: stages that are done are not trained again, a begun one gets the rest of its minutes. Every call ends
+with a parcel (model, sheet, metrics, ledger) and a table; one is also packed every few minutes. When all is
+trained, a call makes the film of `--prompt`, `--seconds` long, in the parcel.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ledger import Entry, Ledger, left_of
+from parcel import BrokenParcel, pack
+from train_shipped import BEGUN, DEVICE, EVERY_SECONDS, as_averaged, fast_kernels
+
+from mutoscope.checkpoints.hierarchy_folder import HierarchyModel, load_hierarchy, save_hierarchy
+from mutoscope.hierarchy_recipes import HIERARCHY_RECIPES
+from mutoscope.pipelines.hierarchy import Hierarchy
+from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet
+from mutoscope.training.course import Event
+from mutoscope.training.hierarchy_course import HierarchyRecipe, run
+from mutoscope.video import Refusal
+
+PIECES = {
+    "autoencoder": ("autoencoder",), "pictures": ("pictures",), "key frames": ("keys",),
+    "decoder": ("decoder",), "between": ("between",), "larger pictures": ("larger", "pictures"),
+    "larger clips": ("larger", "clips"),
+}  # fmt: skip
+"""Where each stage's training stands in the recipe."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What was asked of this call; `over` says whether its time is up."""
+
+    recipe: HierarchyRecipe
+    out: Path
+    parcel: Path
+    start: Path | None
+    over: Callable[[], bool]
+    prompt: str = "a man walking in the rain"
+    seconds: float = 20.0
+    pack_seconds: float = 200.0
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What is left: the recipe with its begun stages cut short, and the stages that are done."""
+
+    recipe: HierarchyRecipe
+    done: frozenset[str]
+
+
+def rest(recipe: HierarchyRecipe, ledger: Ledger) -> Rest:
+    """A recipe without what the ledger says is done."""
+    settings, done = recipe.model_dump(mode="json"), set()
+    for stage, path in PIECES.items():
+        train, at = _settings_of(recipe, path), settings
+        left = left_of(train, ledger.entries.get(stage, Entry()))
+        if left is None:
+            done.add(stage)
+            continue
+        for part in path:
+            at = at[part]
+        at["train"] = left.model_dump(mode="json")
+    return Rest(HierarchyRecipe.model_validate(settings), frozenset(done))
+
+
+def _settings_of(recipe: HierarchyRecipe, path: tuple[str, ...]) -> Any:
+    at: Any = recipe
+    for part in path:
+        at = getattr(at, part)
+    return at.train
+
+
+def toy() -> HierarchyRecipe:
+    """The same stages in seconds on a processor, nothing learnt."""
+    settings = HIERARCHY_RECIPES["align-smoke"].model_dump(mode="json")
+    for path in PIECES.values():
+        at = settings
+        for part in path:
+            at = at[part]
+        at["train"]["steps"] = 2
+    return HierarchyRecipe.model_validate(settings | {"steps": 1})
+
+
+def train(call: Call) -> Ledger:
+    """Do what fits into the call, and pack a parcel at its end."""
+    before = Ledger.read(call.start) if call.start else Ledger()
+    left, ledger = rest(call.recipe, before), before.copy()
+    if len(left.done) == len(PIECES):
+        assert call.start is not None
+        export(load_hierarchy(call.start / "model"), call, ledger=ledger)
+    else:
+        start = call.start / "model" if call.start else None
+        with closing(run(left.recipe, call.out, start=start, done=left.done)) as events:  # type: ignore[type-var]
+            _follow(events, call, ledger=ledger, before=before)
+    print(table(ledger))
+    return ledger
+
+
+def _follow(events: Iterator[Event], call: Call, *, ledger: Ledger, before: Ledger) -> None:
+    """Listen to the course until it ends or time is up, and pack what there is."""
+    said, packed, stage = 0.0, time.monotonic(), ""
+    for event in events:
+        ledger.note(event.stage, event, before)
+        now = time.monotonic()
+        if event.stage != stage or now - said > EVERY_SECONDS:
+            said, stage = now, event.stage
+            print(f"{now - BEGUN:6.0f} s  {stage}  {event.text}", flush=True)
+        if call.over() or event.stage == "model":
+            with as_averaged(event):
+                export(_model(event), call, ledger=ledger, event=event)
+            return
+        if now - packed > call.pack_seconds:
+            with as_averaged(event):
+                export(_model(event), call, ledger=ledger)
+            packed = time.monotonic()
+
+
+def _model(event: Event) -> HierarchyModel:
+    model = event.model()
+    assert isinstance(model, HierarchyModel)
+    return model
+
+
+def export(model: HierarchyModel, call: Call, *, ledger: Ledger, event: Event | None = None) -> None:
+    """Pack the model as it stands; with the last event, or if all is trained, also what a person wants to
+    see."""
+    folder = call.out / "parcel"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_hierarchy(model, folder / "model")
+    for metrics in call.out.glob("*/metrics.jsonl"):
+        shutil.copy(metrics, folder / f"{metrics.parent.name}-metrics.jsonl")
+    ledger.write(folder)
+    _pack(folder, call)
+    if event is not None:
+        reconstruction_sheet(model.autoencoder, event.source, path=folder / "reconstructions.png")
+    if event is not None and event.stage not in ("autoencoder", "latents"):
+        sample_sheet(model, event.prompts, path=folder / "samples.png")
+    if event is None or event.stage == "model":
+        _film(model, folder, call)
+    _pack(folder, call)
+
+
+def _film(model: HierarchyModel, folder: Path, call: Call) -> None:
+    """The film of the prompt, written as it is decoded: frames as a folder where no MP4 can be written."""
+    from mutoscope.pipelines.output import film
+
+    maker, begun = Hierarchy(model), time.monotonic()
+    request = maker.request(call.prompt, seconds=call.seconds, seed=1)
+    try:
+        for _ in film(maker, request, output=folder / "film.mp4"):
+            pass
+    except ModuleNotFoundError as error:  # the lent image has no av
+        print(f"NO FILM: {error}; make it elsewhere of the parcel's model", flush=True)
+        return
+    took = time.monotonic() - begun
+    facts = {"seconds": took, "frames": request.frames, "size": request.size, "on": DEVICE}
+    (folder / "film.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _pack(folder: Path, call: Call) -> None:
+    try:
+        parcel = pack(folder, call.parcel)
+        print(f"{parcel.folder}: {parcel.pieces} pieces, {parcel.size / 2**20:.1f} MiB", flush=True)
+    except BrokenParcel as error:
+        print(f"NOT PACKED: {error}", flush=True)
+
+
+def table(ledger: Ledger) -> str:
+    """What was done so far, a line a stage."""
+    lines = [f"{'stage':<16} {'steps':>13} {'seconds':>8} {'samples/s':>10}  last losses"]
+    for name, entry in ledger.entries.items():
+        losses = "  ".join(f"{key} {value:.4g}" for key, value in entry.losses.items())
+        done = f"{entry.steps}/{entry.planned or '?'}" + ("" if entry.finished else " ..")
+        lines.append(f"{name:<16} {done:>13} {entry.seconds:>8.0f} {entry.rate:>10.4g}  {losses}")
+    return "\n".join(lines)
+
+
+def asked(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="the run; on this machine's own disk")
+    add("--parcel", type=Path, default=os.environ.get("OUT"), help="where the files that come back go ($OUT)")
+    add("--start", type=Path, help="a folder that parcel.py made: go on from there")
+    add("--budget-seconds", type=float, default=540.0, help="of this call, after its imports")
+    add("--reserve-seconds", type=float, default=60.0, help="of these, for checkpoint, sheets and parcel")
+    add("--prompt", default=Call.prompt, help="of the film at the end")
+    add("--seconds", type=float, default=Call.seconds, help="how long that film is")
+    add("--toy", action="store_true", help="everything in seconds on a processor, to see that it runs")
+    chosen = parser.parse_args(arguments)
+    chosen.parcel = Path(chosen.parcel or chosen.out / "files")
+    return chosen
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = asked(arguments)
+    recipe = toy() if chosen.toy else HIERARCHY_RECIPES["align-gpu"]
+    fast_kernels()
+    end = BEGUN + chosen.budget_seconds - chosen.reserve_seconds
+    call = Call(
+        recipe, chosen.out, chosen.parcel, chosen.start, over=lambda: time.monotonic() > end,
+        prompt=chosen.prompt, seconds=chosen.seconds,
+    )  # fmt: skip
+    try:
+        train(call)
+    except Refusal as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{time.monotonic() - BEGUN:.0f} s in all on {DEVICE}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
