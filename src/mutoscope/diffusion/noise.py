@@ -63,6 +63,7 @@ def _checked(seed: int) -> int:
 
 
 if __name__ == "__main__":
-    from mutoscope.diffusion.drawings import draw, frames
+    from mutoscope.diffusion.drawings import draw as show  # `draw` is the noise's own here
+    from mutoscope.diffusion.drawings import frames
 
-    draw(frames.noise)
+    show(frames.noise)

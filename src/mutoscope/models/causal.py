@@ -71,8 +71,9 @@ class CausalConv(nn.Conv3d):
     def __init__(
         self, channels: int, out: int, *, kernel: Size3, stride: Size3 = (1, 1, 1), past: int | None = None
     ) -> None:
-        space = (0, kernel[1] // 2, kernel[2] // 2)
-        super().__init__(channels, out, kernel, stride=stride, padding=space)
+        space = (kernel[1] // 2, kernel[2] // 2)
+        super().__init__(channels, out, kernel, stride=stride, padding=(0, *space))
+        self.space = space
         self.past = kernel[0] - 1 if past is None else past
 
     def forward(
@@ -85,7 +86,7 @@ class CausalConv(nn.Conv3d):
             return self._conv_forward(x, self.weight[:, :, -1:], self.bias)
         window = after_past(x, self.past, layer=self, memory=memory)
         if self._pays_in_pairs(window):
-            return winograd.convolve(window, self.weight, self.bias, padding=self.padding[1:])
+            return winograd.convolve(window, self.weight, self.bias, padding=self.space)
         return super().forward(window)
 
     def _pays_in_pairs(self, window: Tensor) -> bool:

@@ -197,7 +197,7 @@ def initialise(model: ImageAutoencoder) -> None:
     bias[model.config.z_dim :] = -6.0
 
 
-def _moments(model: ImageAutoencoder) -> tuple[nn.Conv2d, nn.Parameter]:
+def _moments(model: ImageAutoencoder) -> tuple[nn.Conv2d, Tensor]:
     """The convolution that gives means and log-variances, and its bias."""
     conv = model.after_encoder if isinstance(model.after_encoder, nn.Conv2d) else model.encoder.last
     assert conv.bias is not None
