@@ -286,7 +286,7 @@ def test_unipc_is_diffusers_step_for_step(steps, order):
 
 @pytest.mark.parametrize("sampler", [Multistep2(), UniPc(), UniPc(order=3), Multistep3Sde(eta=0.0)], ids=str)
 def test_the_last_step_carries_nothing_on_where_the_log_snr_is_cut_off(sampler: Sampler) -> None:
-    """At 16 steps the way to a log-SNR of 20 is eleven times that of the step before: the guess stays as it is.
+    """At 16 steps the way to a log-SNR of 20 is eleven times that of the step before: the guess stays.
 
     Of N(0, 1) every flow is the identity, whatever the steps; carried on, it would be far from it."""
     unit = GaussianDenoiser(torch.zeros(1).double(), torch.eye(1).double(), Cosine(limit=20.0))

@@ -251,5 +251,5 @@ def test_noise_is_used_again_in_whole_strides(window, whole):
 
 @pytest.mark.parametrize("wrong", [{"name": "reuse", "a": 1.0}, {"a": 1.0}, {"name": "mixed", "a": -1.0}])
 def test_numbers_that_a_prior_does_not_take_are_refused(wrong):
-    with pytest.raises(ValueError, match="only mixed and progressive|greater than"):
+    with pytest.raises(ValueError, match=r"only mixed and progressive|greater than"):
         PriorSettings(**wrong)
