@@ -182,7 +182,8 @@ class _Course:
         for number in range(self.recipe.chain.rounds + 1):
             yield from self._encode(number)
         piece = self.recipe.pictures
-        yield from self._train("pictures", self._task(self.unet, piece), piece.train)
+        if self.unet.config.time is None:
+            yield from self._train("pictures", self._task(self.unet, piece), piece.train)
 
     def _learn_to_code(self) -> Iterator[Event]:
         piece = self.recipe.autoencoder
