@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mutoscope.pipelines.hierarchy import Hierarchy, faded
 from mutoscope.pipelines.output import film, finish
+from mutoscope.pipelines.sheets import sample_sheet
 from mutoscope.video import Refusal
 from tiny_hierarchy import CHAIN, tiny_hierarchy
 
@@ -127,6 +128,12 @@ def test_a_film_is_written_and_can_be_finished_from_its_latents(maker: Hierarchy
     for _ in finish(maker, kept, output=tmp_path / "other.mp4"):
         pass
     assert (tmp_path / "film.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("parts", [(), ("interpolation", "upscaler")], ids=str)
+def test_a_sheet_shows_films_of_the_prompts(parts: tuple[str, ...], tmp_path):
+    path = sample_sheet(tiny_hierarchy(parts=parts), [PROMPT], path=tmp_path / "sheet.png")
+    assert path.stat().st_size > 0
 
 
 def test_the_preview_is_a_picture_of_the_film(maker: Hierarchy):
