@@ -37,11 +37,12 @@ def tiny_hierarchy(
     text = TextEncoderConfig(vocabulary=280, width=16, layers=1, heads=2, head_dim=8, ffn_dim=16)
     words = Words(Tokenizer.train(CAPTIONS, 280), TextEncoder(text), padded_to=24)
     facts = FACTS.model_copy(update={"size": (16, 16), "frames": 13, "process": Process(), "name": "tiny"})
-    unets = {"unet": UNet(key), "interpolation": UNet(key), "upscaler": UNet(large)}
+    unets = UNet(key), UNet(key), UNet(large)
     model = HierarchyModel(
-        autoencoder=ImageAutoencoder(config), words=words, facts=facts, hierarchy=chain, **unets
-    )
-    for module in (model.autoencoder, words.encoder, *unets.values()):
+        unets[0], ImageAutoencoder(config), words, interpolation=unets[1], upscaler=unets[2], facts=facts,
+        hierarchy=chain,
+    )  # fmt: skip
+    for module in (model.autoencoder, words.encoder, *unets):
         scramble(module, generator)
     left = {name: None for name in ("interpolation", "upscaler") if name not in parts}
     return replace(model, **left)

@@ -4,7 +4,7 @@ align-smoke   Align Your Latents on tiny clips, every stage of it, in seconds: f
 align         the whole path at a size for two processor cores: 64x40 and 1.5 key frames a second, filled in
               to 24 a second and enlarged to 256x160
 align-gpu     the same, larger, for one GPU: 96x64, enlarged to 384x256, the whole vocabulary
-lvdm          LVDM's hierarchy at the size of align: masks, noisy context, all weights trained on clips
+lvdm          LVDM's hierarchy at the size of align: masks, noisy context, all weights learn on key frames
 """
 
 from typing import Any, Literal
@@ -180,7 +180,7 @@ LVDM = ALIGN.model_copy(
         ),
         "between": UNetPiece(
             unet=UNetSettings(
-                clips=6, frames=5, known=BETWEEN.model_copy(update={"noise": 0.25}),
+                clips=6, frames=5, trainable="temporal", known=BETWEEN.model_copy(update={"noise": 0.25})
             ),
             train=_training(steps=250, seed=5),
         ),
@@ -209,7 +209,7 @@ ALIGN_GPU = HierarchyRecipe(
         train=_minutes(2.5, seed=1, optimizer=CODING),
     ),
     latents=8192,
-    network=_network((64, 128, 160), latents=8, text=192, layers=1),
+    network=_network((64, 128, 128), latents=8, text=192, layers=1),
     text=TextSettings(heads=3, head_dim=64, ffn_dim=480),
     pictures=UNetPiece(
         unet=UNetSettings(clips=32, frames=0, pictures=12), train=_minutes(4, seed=2, ema=0.998)

@@ -13,7 +13,7 @@ from mutoscope.hierarchy_recipes import HIERARCHY_RECIPES
 from mutoscope.models.image_autoencoder import temporal_weights
 from mutoscope.models.temporal import Merge
 from mutoscope.models.unet import UNet
-from mutoscope.models.unet_config import UNetConfig, align
+from mutoscope.models.unet_config import TimeConfig, UNetConfig, align, vdm
 from mutoscope.pipelines import load
 from mutoscope.pipelines.hierarchy import Hierarchy
 from mutoscope.recipes import resolve
@@ -119,11 +119,12 @@ def network(*, labels: int = 0) -> UNet:
     return unet
 
 
+@pytest.mark.parametrize("time", [align(), TimeConfig(), vdm()], ids=["align", "lvdm", "vdm"])
 @pytest.mark.parametrize("labels", [0, 1])
-def test_what_is_inserted_begins_as_nothing(labels: int):
+def test_what_is_inserted_begins_as_nothing(labels: int, time: TimeConfig):
     """Pictures come out bit for bit; the network can be told, and what it learns is over frames."""
     pictures = network(labels=labels)
-    film = inserted(pictures, align(), told=not labels)
+    film = inserted(pictures, time, told=not labels)
     assert (film.config.in_channels, film.config.labels) == (7, 1)
     assert all(0 < float(torch.sigmoid(m.mix.detach())) < 1 for m in film.modules() if isinstance(m, Merge))
     noisy = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -220,9 +221,12 @@ def test_recipes_are_complete_and_survive_json(name: str):
 
 @pytest.mark.parametrize(
     "change",
-    [{"keys.unet.frames": "4"}, {"pictures.unet.process.schedule": "linear"}, {"coder.z_dim": "6"}],
+    [
+        {"keys.unet.frames": "4"}, {"pictures.unet.process.schedule": "linear"}, {"coder.z_dim": "6"},
+        {"between.unet.trainable": "all"},
+    ],
     ids=str,
-)
+)  # fmt: skip
 def test_stages_that_do_not_fit_are_refused(change: dict[str, str]):
-    with pytest.raises(Exception, match=r"chain makes|several processes|latents 6"):
+    with pytest.raises(Exception, match=r"chain makes|several processes|latents 6|its words are"):
         recipe_of(**change)

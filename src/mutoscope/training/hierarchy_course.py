@@ -104,6 +104,8 @@ class HierarchyRecipe(Settings):
         pieces = (self.pictures, self.keys, self.between, self.larger.pictures, self.larger.clips)
         if len({piece.unet.process.model_dump_json() for piece in pieces}) > 1:
             raise ValueError("the pieces have several processes; a hierarchy has one")
+        if self.between.unet.trainable != "temporal":
+            raise ValueError("between.unet.trainable is all, and its words are those of the key frames")
         if self.network.in_channels != self.coder.z_dim:
             raise ValueError(f"network reads {self.network.in_channels} channels, latents {self.coder.z_dim}")
         return self
