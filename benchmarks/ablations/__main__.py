@@ -31,7 +31,8 @@ Numbers are means over seeds (lowest to highest); arms of one seed share first w
 and ratios are taken within a seed. FD is the squared Fréchet distance on random 3D networks of the seeds
 {", ".join(map(str, SEEDS))}. Cost is in seconds of one core; a training that several rows share is counted in
 each. Every row has the arm of equal compute that the papers left out. So small a network can test the
-directions of the papers, not their numbers. A row that did not come out as published says so.
+directions of the papers, not their numbers, and a row of fewer than three seeds is a first look. What did not
+come out as published stands as it came out.
 """
 
 ROWS = (riders, extension, guided, image_first, decoder, time_layers, compressed, hierarchy, perturbed)
