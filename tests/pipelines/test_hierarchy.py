@@ -9,7 +9,7 @@ from torch import Tensor
 from mutoscope.pipelines.hierarchy import Hierarchy, faded
 from mutoscope.pipelines.output import film, finish
 from mutoscope.pipelines.sheets import sample_sheet
-from mutoscope.video import Refusal
+from mutoscope.video import Refusal, Video
 from tiny_hierarchy import CHAIN, tiny_hierarchy
 
 PROMPT = "a man walking in the rain"
@@ -139,6 +139,36 @@ def test_a_sheet_shows_films_of_the_prompts(parts: tuple[str, ...], tmp_path):
 def test_the_preview_is_a_picture_of_the_film(maker: Hierarchy):
     step = next(iter(maker.steps(maker.request(PROMPT, steps=1))))
     assert tuple(step.preview.shape) == (16, 16, 3)
+
+
+def clip(frames: int, *, width: int, height: int) -> Video:
+    generator = torch.Generator().manual_seed(5)
+    shape = (frames, height, width, 3)
+    return Video(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8), fps=3.0)
+
+
+def test_a_film_gets_finer_around_its_own_pictures(maker: Hierarchy):
+    film = clip(6, width=9, height=10)
+    one, same, other = (maker.finer(film, prompt=PROMPT, seed=seed) for seed in (1, 1, 2))
+    assert (len(one), one.size, one.fps) == (11, (9, 10), 6.0)
+    assert torch.equal(one.frames[::2], film.frames)
+    assert torch.equal(one.frames, same.frames) and not torch.equal(one.frames, other.frames)
+
+
+def test_a_film_gets_larger_whatever_its_size(maker: Hierarchy):
+    film = clip(7, width=11, height=6)
+    one, other = (maker.larger(film, prompt=PROMPT, seed=seed) for seed in (1, 2))
+    assert (len(one), one.size, one.fps) == (7, (22, 12), 3.0)
+    assert not torch.equal(one.frames, other.frames)
+    assert torch.equal(maker.larger(film[:4], prompt=PROMPT, seed=1).frames[:2], one.frames[:2])
+
+
+def test_parts_that_are_not_there_are_named():
+    keys = Hierarchy(tiny_hierarchy(parts=()), precision="float32", device="cpu")
+    with pytest.raises(Refusal, match="interpolation_unet"):
+        keys.finer(clip(3, width=8, height=8), prompt=PROMPT)
+    with pytest.raises(Refusal, match="upscaler_unet"):
+        keys.larger(clip(3, width=8, height=8), prompt=PROMPT)
 
 
 @pytest.mark.parametrize("settings", [{"plan": "pyramid"}, {"window": 4}, {"smoothness": 2.0}], ids=str)

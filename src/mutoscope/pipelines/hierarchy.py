@@ -17,6 +17,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyModel
 from mutoscope.diffusion.known import Known
@@ -177,20 +178,68 @@ class Hierarchy(Filmmaker):
         """
         if not bool(latents.isfinite().all()):
             raise Refusal("the latents hold NaN or infinity: they cannot be decoded; sample them again")
-        left, (width, height) = request.frames, request.size
+        left = request.frames
         for pixels in faded(self._chunks(latents[None].to(self.device), request), self.chain.overlap):
-            chunk = Video.from_tensor(pixels[0, :, :left, :height, :width].float(), fps=request.fps)
-            yield chunk.frames
-            left -= len(chunk)
+            yield self._pictures(pixels[:, :, :left], request)
+            left -= pixels.shape[2]
             if left <= 0:
                 return
 
+    def finer(self, film: Video, *, prompt: str, **settings: Any) -> Video:
+        """A small film, of any size, with `every` times the frames; its own pictures stay as they are.
+
+        Raises Refusal for a film of one frame, or a model without that part.
+        """
+        if self._finer is None or len(film) < 2:
+            raise Refusal(f"{len(film)} frames: a model with interpolation_unet/ puts some between two")
+        every, config = self.chain.every, self._finer.unet.config
+        shape = {"frames": every * (len(film) - 1) + 1, "fps": film.fps * every, "size": film.size}
+        request = self.request(prompt, **settings | shape)
+        pixels = _padded(film.tensor()[None], self.autoencoder.space_stride * config.factor)
+        keys = torch.cat([self._encoded(chunk) for chunk in pixels.split(self.chain.chunk, dim=2)], dim=2)
+        *_, latents = self._between(keys, request, number=self.rounds - 1)
+        made = faded(map(self._decoded, self._pieces(latents)), self.chain.overlap)
+        pictures = self._pictures(torch.cat(list(made), dim=2), request)
+        pictures[::every] = film.frames
+        return Video(pictures, request.fps, self.notes(request))
+
+    def larger(self, film: Video, *, prompt: str, **settings: Any) -> Video:
+        """A film `scale` times as wide and high, a chunk at a time. Raises Refusal for a model without that
+        part."""
+        if self._larger is None:
+            raise Refusal("this model has no upscaler_unet/ to make films larger; name another")
+        width, height = (side * self.scale for side in film.size)
+        shape = {"frames": len(film), "fps": film.fps, "size": (width, height)}
+        request = self.request(prompt, **settings | shape)
+        pixels = _padded(film.tensor()[None], self._larger.unet.config.factor).to(self.device)
+        starts = range(0, len(film), self.chain.chunk - self.chain.overlap)
+        chunks = (
+            self._enlarged(piece, request, first=first)
+            for first, piece in zip(starts, self._pieces(pixels), strict=False)
+        )
+        pictures = [self._pictures(chunk, request) for chunk in faded(chunks, self.chain.overlap)]
+        return Video(torch.cat(pictures), request.fps, self.notes(request))
+
     def _chunks(self, latents: Latents, request: Request) -> Iterator[Float[Tensor, "1 3 f h w"]]:
         """Overlapping chunks of pixels, at the film's size."""
-        frames, fresh = latents.shape[2], self.chain.chunk - self.chain.overlap
-        for first in range(0, max(1, frames - self.chain.overlap), fresh):
-            small = self._decoded(latents[:, :, first : first + self.chain.chunk])
+        for number, piece in enumerate(self._pieces(latents)):
+            small, first = self._decoded(piece), number * (self.chain.chunk - self.chain.overlap)
             yield small if self._larger is None else self._enlarged(small, request, first=first)
+
+    def _pieces(self, film: Latents) -> Iterator[Latents]:
+        """Overlapping chunks of frames."""
+        fresh = self.chain.chunk - self.chain.overlap
+        for first in range(0, max(1, film.shape[2] - self.chain.overlap), fresh):
+            yield film[:, :, first : first + self.chain.chunk]
+
+    def _pictures(self, pixels: Float[Tensor, "1 3 f h w"], request: Request) -> UInt8[Tensor, "f h2 w2 3"]:
+        width, height = request.size
+        return Video.from_tensor(pixels[0, :, :, :height, :width].float(), fps=request.fps).frames
+
+    @torch.no_grad()
+    def _encoded(self, pixels: Float[Tensor, "1 3 f h w"]) -> Float[Tensor, "1 c f h2 w2"]:
+        mean = self.autoencoder.encode(pixels.to(self.device, self.dtype)).mean
+        return self.autoencoder.normalise(mean.float())
 
     @torch.no_grad()
     def _decoded(self, latents: Latents) -> Float[Tensor, "1 3 f h2 w2"]:
@@ -258,6 +307,12 @@ def _spans(keys: Latents, *, every: int, span: int) -> Float[Tensor, "s c span h
     films = keys.new_zeros(count, keys.shape[1], span, *keys.shape[3:])
     films[:, :, ::every] = torch.stack(windows)
     return films
+
+
+def _padded(film: Float[Tensor, "1 3 f h w"], step: int) -> Float[Tensor, "1 3 f h2 w2"]:
+    """Height and width to whole steps, by repeating the last row and column."""
+    h, w = film.shape[3:]
+    return functional.pad(film, (0, -w % step, 0, -h % step, 0, 0), mode="replicate")
 
 
 def _changed(method: Method, noise: Any) -> str:
