@@ -73,6 +73,9 @@ class TestKernels:
         assert fused_is_faster(small, small)
         assert not fused_is_faster(small.bfloat16(), small.bfloat16())
         assert fused_is_faster(small.bfloat16().to("meta"), small.bfloat16().to("meta"))
+        few_in_many_heads, more = torch.zeros(2, 40, 8, 2), torch.zeros(2, 40, 32, 2)
+        assert not fused_is_faster(few_in_many_heads, few_in_many_heads)
+        assert fused_is_faster(more, more) and fused_is_faster(few_in_many_heads, more)
         monkeypatch.setattr(attention, "PLAIN_SCORES_AT_MOST", 15)
         assert fused_is_faster(small.bfloat16(), small.bfloat16())
 

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mutoscope.models.normed import normed
 from mutoscope.models.text import distance_buckets
 from mutoscope.models.transformer import sinusoid
 from mutoscope.models.unet_attention import Feed, HeadedAttention, Words, zeroed
@@ -96,13 +97,20 @@ class TimeNorm(nn.GroupNorm):
     """A group norm whose statistics run over pixels and frames, of the clip and of each image apart."""
 
     def forward(self, x: Float[Tensor, "b f p c"], frames: Frames) -> Float[Tensor, "b f p c"]:  # type: ignore[override]
+        return self._normed(x, frames, silu=False)
+
+    def activated(self, x: Float[Tensor, "b f p c"], frames: Frames) -> Float[Tensor, "b f p c"]:
+        """silu(norm(x))."""
+        return self._normed(x, frames, silu=True)
+
+    def _normed(self, x: Tensor, frames: Frames, *, silu: bool) -> Tensor:
         if frames.images is None:
-            # Gain and bias apart: where only they want a gradient and x does not (the first layer over frames
-            # in a frozen image model), the backward of torch 2.13 on channels_last ends the process.
-            normed = F.group_norm(x.movedim(3, 1), self.num_groups, eps=self.eps).movedim(1, 3)
-            return torch.addcmul(self.bias.to(x.dtype), normed, self.weight.to(x.dtype))
+            rows, weight, bias = x.flatten(1, 2), self.weight, self.bias
+            y = normed(rows, weight, bias=bias, groups=self.num_groups, eps=self.eps, silu=silu)
+            return y.view(x.shape)
         factor, shift = self._factor_and_shift(x, frames)
-        return torch.addcmul(shift.to(x.dtype), x, factor.to(x.dtype))
+        y = torch.addcmul(shift.to(x.dtype), x, factor.to(x.dtype))
+        return F.silu(y) if silu else y
 
     def _factor_and_shift(self, x: Tensor, frames: Frames) -> tuple[Tensor, Tensor]:
         """gain / std and bias - gain · mean / std, "b f 1 c", from moments of every frame."""
@@ -192,7 +200,7 @@ class TimeConvs(nn.Module):
     def forward(self, x: Float[Tensor, "b f p c"], scene: Scene) -> Float[Tensor, "b f p c"]:
         y = x
         for index, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
-            y = conv(F.silu(norm(y, scene.frames)), scene.frames)
+            y = conv(norm.activated(y, scene.frames), scene.frames)
             if index == 0 and self.time is not None:
                 y = y + self.time(scene.time).unsqueeze(2)
         return x + y if self.merge is None else self.merge(x, y, scene.frames)

@@ -8,12 +8,11 @@ channels_last, and the same memory read as `b f p c` where attention and frames 
 
 from collections.abc import Iterable
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from mutoscope.models.normed import normed
 from mutoscope.models.resampling import double_and_convolve
 from mutoscope.models.temporal import Frames, Scene, TimeAttention, TimeConvs, WrappedTimeAttention
 from mutoscope.models.unet_attention import SpaceBlock, zeroed
@@ -33,8 +32,14 @@ def as_maps(rows: Float[Tensor, "b f p c"], like: Float[Tensor, "bf c h w"]) -> 
 
 
 def activated(x: Float[Tensor, "bf c h w"], norm: nn.GroupNorm) -> Float[Tensor, "bf c h w"]:
-    """silu(norm(x)), in the memory of the norm's result where no gradient will ask for that."""
-    return F.silu(norm(x), inplace=not torch.is_grad_enabled())
+    """silu(norm(x)) of every frame by itself."""
+    return _of_each_frame(x, norm, silu=True)
+
+
+def _of_each_frame(x: Tensor, norm: nn.GroupNorm, *, silu: bool) -> Tensor:
+    rows = rearrange(x, "n c h w -> n (h w) c")
+    y = normed(rows, norm.weight, bias=norm.bias, groups=norm.num_groups, eps=norm.eps, silu=silu)
+    return rearrange(y, "n (h w) c -> n c h w", h=x.shape[2])
 
 
 class ResidualBlock(nn.Module):
@@ -78,7 +83,7 @@ class SpaceTransformer(nn.Module):
         zeroed(self.outward)
 
     def forward(self, x: Float[Tensor, "bf c h w"], scene: Scene) -> Float[Tensor, "bf c h w"]:
-        rows = self.inward(as_rows(self.norm(x), scene.frames))
+        rows = self.inward(as_rows(_of_each_frame(x, self.norm, silu=False), scene.frames))
         for index, block in enumerate(self.blocks):
             rows = block(rows, scene.words)
             if self.time_attention is not None:
