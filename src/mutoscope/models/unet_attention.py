@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mutoscope.models.attention import attend, merged_padding_bias, rotate
+from mutoscope.models.feed import gated_feed
 from mutoscope.models.text import Text
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -112,8 +113,8 @@ class Feed(nn.Module):
             zeroed(self.down)
 
     def forward(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
-        value, gate = self.up(x).chunk(2, dim=-1)
-        return self.down(value * F.gelu(gate))
+        up, down = self.up, self.down
+        return gated_feed(x, up.weight, up_bias=up.bias, down=down.weight, down_bias=down.bias)
 
 
 class SpaceBlock(nn.Module):
