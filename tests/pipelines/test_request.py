@@ -50,7 +50,7 @@ def test_sizes_that_are_none(text: str) -> None:
         ({"guidance": float("inf")}, "guidance is inf"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**63}, "seed is 9223372036854775808"),
-        ({"sampler": "magic"}, "sampler is 'magic'.*'euler', 'heun', 'multistep', .* or 'sde'"),
+        ({"sampler": "magic"}, "sampler is 'magic'.*'euler', 'heun', 'multistep', .* or 'churn'"),
         ({"plan": "magic"}, "plan is 'magic'.*'full', 'autoregressive'"),
         ({"seconds": 0}, "seconds is 0"),
         ({"seconds": -2}, "seconds is -2"),

@@ -16,6 +16,7 @@ moves them. Attention over frames counts (pixel, head) as its heads.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -192,7 +193,9 @@ class TimeConvs(nn.Module):
     def __init__(self, channels: int, *, config: TimeConfig, groups: int, eps: float, time_dim: int) -> None:
         super().__init__()
         count = config.convs
-        self.norms = nn.ModuleList(TimeNorm(groups, channels, eps=eps) for _ in range(count))
+        norms = nn.ModuleList(TimeNorm(groups, channels, eps=eps) for _ in range(count))
+        # A list of modules does not know what they are.
+        self.norms: Iterable[TimeNorm] = norms  # type: ignore[assignment]
         self.convs = nn.ModuleList(FrameConv(channels, start_at_zero=k == count - 1) for k in range(count))
         self.time = nn.Linear(time_dim, channels) if count == 2 else None
         self.merge = Merge() if config.merge == "alpha" else None

@@ -55,7 +55,7 @@ class Request(BaseModel):
     steps: int
     guidance: float
     sampler: SamplerName
-    plan: Kind | Literal["rolling"] = "full"
+    plan: Literal[Kind, "rolling"] = "full"
     method: Method = Method()
 
     @field_validator("prompt")
