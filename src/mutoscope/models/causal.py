@@ -90,8 +90,10 @@ class CausalConv(nn.Conv3d):
         return super().forward(window)
 
     def _pays_in_pairs(self, window: Tensor) -> bool:
-        """On a processor in bfloat16, where convolutions are bound by their multiplications, not by memory; in
-        float32, 33 frames of 256x144 took two threads 27 s so, and 7 s by conv3d."""
+        """On a processor in bfloat16, where convolutions are bound by their multiplications, not by memory.
+
+        In float32, 33 frames of 256x144 took two threads 27 s so, and 7 s by conv3d.
+        """
         return (
             window.shape[2] >= 4
             and window.device.type == "cpu"
