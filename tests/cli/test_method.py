@@ -40,8 +40,7 @@ def test_the_command_offers_what_a_request_takes() -> None:
 
     samplers, _ = get_args(get_args(method.SamplerOption)[0])
     assert get_args(samplers) == get_args(Request.model_fields["sampler"].annotation)
-    kinds, rolling = get_args(Request.model_fields["plan"].annotation)
-    assert get_args(method.PlanOption) == (*get_args(kinds), *get_args(rolling))
+    assert get_args(method.PlanOption) == get_args(Request.model_fields["plan"].annotation)
     options = {field.name: field.type for field in fields(method.MethodOptions)}
     assert options.keys() == Method.model_fields.keys() - {"weak"}
     assert options["guidance_kind"] == Method.model_fields["guidance_kind"].annotation
