@@ -1,5 +1,6 @@
 """A course from clips to a model folder, whole and in pieces."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,13 @@ def test_a_folder_of_clips_trains_and_names_the_bad_ones(tmp_path: Path):
     model = load_model(tmp_path / "run" / "model")
     assert not model.words.tokenizer.unknown_words("a light room")
     assert model.words.tokenizer.unknown_words("a man")
+
+
+def test_a_course_that_a_signal_stops_begins_nothing_else(tmp_path: Path):
+    events = []
+    for event in run(RECIPE, tmp_path / "run"):
+        events.append(event)
+        if len(events) == 1:
+            signal.raise_signal(signal.SIGTERM)  # caught while it trains, to save
+    assert stages(events) == ["autoencoder"] and not (tmp_path / "run" / "model").exists()
+    assert stages(list(run(RECIPE, tmp_path / "run")))[-1] == "model"

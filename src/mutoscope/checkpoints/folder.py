@@ -140,9 +140,7 @@ def load_model(folder: str | Path) -> Model:
     folder = find(folder, parts=tuple(PARTS))
     _check_index(folder)
     facts = read_facts(folder)
-    words = Words(
-        Tokenizer.load(folder / "tokenizer"), umt5.load(folder / "text_encoder"), padded_to=facts.padded_to
-    )
+    words = read_words(folder, facts)
     model = Model(
         transformer=wan_transformer.load(folder / "transformer"),
         words=words,
@@ -220,6 +218,18 @@ def _check_index(folder: Path) -> None:
     missing = [f"{part}/" for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise Refusal(f"{folder}: {', '.join(missing)} missing; a model folder holds {'/, '.join(PARTS)}/")
+
+
+def is_of(folder: str | Path, pipeline: str) -> bool:
+    """Whether the folder's index names this pipeline."""
+    path = Path(folder) / INDEX
+    return path.is_file() and read_json(path).get("_class_name") == pipeline
+
+
+def read_words(folder: Path, facts: ModelFacts) -> Words:
+    """The tokenizer and the text encoder of a folder."""
+    tokenizer, encoder = Tokenizer.load(folder / "tokenizer"), umt5.load(folder / "text_encoder")
+    return Words(tokenizer, encoder, padded_to=facts.padded_to)
 
 
 def read_facts(folder: Path) -> ModelFacts:

@@ -27,13 +27,14 @@ from mutoscope.checkpoints.folder import (
     SCHEDULER,
     ModelFacts,
     fingerprint,
+    is_of,
     read_facts,
+    read_words,
     scheduler_of,
     write_json,
     written_whole,
 )
 from mutoscope.models.image_autoencoder import ImageAutoencoder
-from mutoscope.models.tokenizer import Tokenizer
 from mutoscope.models.unet import UNet
 from mutoscope.models.words import Words
 from mutoscope.video import Refusal
@@ -158,8 +159,7 @@ def _classes(folder: Path) -> dict[str, Any]:
 
 def is_hierarchy_folder(folder: str | Path) -> bool:
     """Whether this is such a folder, by its index."""
-    path = Path(folder) / INDEX
-    return path.is_file() and read_json(path).get("_class_name") == PIPELINE
+    return is_of(folder, PIPELINE)
 
 
 def load_hierarchy(folder: str | Path) -> HierarchyModel:
@@ -173,9 +173,7 @@ def load_hierarchy(folder: str | Path) -> HierarchyModel:
     unets = {name: unet.load(folder / part) for name, part in UNETS.items() if (folder / part).is_dir()}
     if "unet" not in unets:
         raise Refusal(f"{folder}: unet/ is missing; a hierarchy begins with it")
-    words = Words(
-        Tokenizer.load(folder / "tokenizer"), umt5.load(folder / "text_encoder"), padded_to=facts.padded_to
-    )
+    words = read_words(folder, facts)
     path = folder / HIERARCHY
     hierarchy = settings_from(HierarchyFacts, read_json(path) if path.exists() else {})
     parts = (*UNETS.values(), "vae", "text_encoder")

@@ -16,17 +16,17 @@ from pathlib import Path
 import torch
 
 from mutoscope.checkpoints import umt5, unet
-from mutoscope.checkpoints.card import read_json
 from mutoscope.checkpoints.folder import (
     FACTS,
     INDEX,
     ModelFacts,
     fingerprint,
+    is_of,
     read_facts,
+    read_words,
     write_json,
     written_whole,
 )
-from mutoscope.models.tokenizer import Tokenizer
 from mutoscope.models.unet import UNet
 from mutoscope.models.words import Words
 from mutoscope.video import Refusal
@@ -67,8 +67,7 @@ def save_unet_model(
 
 def is_unet_folder(folder: str | Path) -> bool:
     """Whether this is such a folder, by its index."""
-    path = Path(folder) / INDEX
-    return path.is_file() and read_json(path).get("_class_name") == PIPELINE
+    return is_of(folder, PIPELINE)
 
 
 def load_unet_model(folder: str | Path) -> UNetModel:
@@ -78,11 +77,8 @@ def load_unet_model(folder: str | Path) -> UNetModel:
         Refusal: parts that are missing, damaged, of another class, or do not fit each other.
     """
     folder = Path(folder)
-    facts, words = read_facts(folder), None
-    network = unet.load(folder / "unet")
-    if (folder / "text_encoder").is_dir():
-        tokenizer = Tokenizer.load(folder / "tokenizer")
-        words = Words(tokenizer, umt5.load(folder / "text_encoder"), padded_to=facts.padded_to)
+    facts, network = read_facts(folder), unet.load(folder / "unet")
+    words = read_words(folder, facts) if (folder / "text_encoder").is_dir() else None
     reads, width = network.config.text_dim, None if words is None else words.encoder.config.width
     if reads != width:
         raise Refusal(f"{folder}: unet text_dim is {reads} and text encoder d_model {width}; they must agree")

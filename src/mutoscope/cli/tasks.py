@@ -10,6 +10,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,6 +42,28 @@ Name = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class MakingOptions:
+    """How what is new is made, whatever the task."""
+
+    seed: int = 0
+    """another number is another film."""
+    steps: Count = None
+    """how often the sampler looks; more is slower and finer."""
+    guidance: Annotated[
+        float | None,
+        tyro.conf.arg(
+            metavar="X", help_behavior_hint="(default: the model's own; 1 to interpolate or upscale)"
+        ),
+    ] = None
+    """how strongly the words are followed; 1 is not more than they are."""
+    model: Name = None
+    """who makes it."""
+
+
+Making = Annotated[MakingOptions, tyro.conf.arg(name="")]
+
+
 def extend(
     film: Film,
     prompt: Prompt = None,
@@ -53,10 +76,7 @@ def extend(
     only_new: bool = False,
     context: int = 9,
     steady: float = 0.0,
-    seed: int = 0,
-    steps: Count = None,
-    guidance: Number = None,
-    model: Name = None,
+    making: Making = MakingOptions(),
 ) -> None:
     """Let a film go on.
 
@@ -69,10 +89,7 @@ def extend(
         only_new: write the new pictures without the film itself.
         context: how many of the last pictures the model sees.
         steady: how noisy the model takes them to be; a little forgives mistakes, 0 is as they are.
-        seed: another number is another film.
-        steps: how often the sampler looks; more is slower and finer.
-        guidance: how strongly the words are followed; 1 is not more than they are.
-        model: who makes it.
+        making: how it is made.
     """
     from mutoscope.media import read_video
     from mutoscope.pipelines.tasks import Extend
@@ -84,8 +101,10 @@ def extend(
     if frames is None:
         frames = round((2.0 if seconds is None else seconds) * video.fps)
     settings = {"frames": frames, "context": context, "steady": steady, "only_new": only_new}
-    asked = {"prompt": prompt, "seed": seed, "steps": steps, "guidance": guidance}
-    _run(Extend, settings, [video], names=[film], output=output, ending="extended", asked=asked, model=model)
+    _run(
+        Extend, settings, [video], names=[film], output=output, ending="extended", prompt=prompt,
+        making=making,
+    )  # fmt: skip
 
 
 def animate(
@@ -103,10 +122,7 @@ def animate(
     frames: Count = None,
     fps: Number = None,
     steady: float = 0.0,
-    seed: int = 0,
-    steps: Count = None,
-    guidance: Number = None,
-    model: Name = None,
+    making: Making = MakingOptions(),
 ) -> None:
     """Set a picture in motion.
 
@@ -118,21 +134,20 @@ def animate(
         frames: how many pictures the film has.
         fps: pictures per second.
         steady: how noisy the model takes the picture to be; a little forgives its faults, 0 is as it is.
-        seed: another number is another film.
-        steps: how often the sampler looks; more is slower and finer.
-        guidance: how strongly the words are followed; 1 is not more than they are.
-        model: who makes it.
+        making: how it is made.
     """
     from mutoscope.media import read_video
     from mutoscope.pipelines import load_pipeline
     from mutoscope.pipelines.tasks import Animate
 
-    pipeline = load_pipeline(model)
+    pipeline = load_pipeline(making.model)
     names = [picture] if last is None else [picture, last]
     films = [read_video(picture, max_frames=1)] + ([] if last is None else [read_video(last)[-1:]])
     settings = {"frames": frames or pipeline.facts.frames, "fps": fps or pipeline.facts.fps, "steady": steady}
-    asked = {"prompt": prompt, "seed": seed, "steps": steps, "guidance": guidance}
-    _run(Animate, settings, films, names=names, output=output, ending="moving", asked=asked, model=pipeline)
+    _run(
+        Animate, settings, films, names=names, output=output, ending="moving", prompt=prompt, making=making,
+        pipeline=pipeline,
+    )  # fmt: skip
 
 
 def interpolate(
@@ -142,10 +157,7 @@ def interpolate(
     output: Output = None,
     factor: Literal[2, 4] = 2,
     strength: Number = None,
-    seed: int = 0,
-    steps: Count = None,
-    guidance: Number = None,
-    model: Name = None,
+    making: Making = MakingOptions(),
 ) -> None:
     """Put frames between those of a film, which stay as they are.
 
@@ -155,19 +167,15 @@ def interpolate(
         output: where to write it; the ending decides the format.
         factor: how many times the frames.
         strength: how far the new frames may be from the faded ones between their neighbours, up to 1.
-        seed: another number is another film.
-        steps: how often the sampler looks; more is slower and finer.
-        guidance: how strongly the words are followed (default: 1, not more than they are).
-        model: who makes it.
+        making: how it is made.
     """
     from mutoscope.media import read_video
     from mutoscope.pipelines.tasks import Interpolate
 
     settings = {"factor": factor, "strength": strength}
-    asked = {"prompt": prompt, "seed": seed, "steps": steps, "guidance": guidance}
     _run(
         Interpolate, settings, [read_video(film)], names=[film], output=output, ending=f"{factor}x-frames",
-        asked=asked, model=model,
+        prompt=prompt, making=making,
     )  # fmt: skip
 
 
@@ -178,10 +186,7 @@ def upscale(
     size: Annotated[str, tyro.conf.arg(metavar="WxH")],
     output: Output = None,
     strength: Number = None,
-    seed: int = 0,
-    steps: Count = None,
-    guidance: Number = None,
-    model: Name = None,
+    making: Making = MakingOptions(),
 ) -> None:
     """Make a film larger.
 
@@ -191,20 +196,16 @@ def upscale(
         size: in pixels, like 192x128.
         output: where to write it; the ending decides the format.
         strength: how far it may be from the film enlarged, up to 1.
-        seed: another number is another film.
-        steps: how often the sampler looks; more is slower and finer.
-        guidance: how strongly the words are followed (default: 1, not more than they are).
-        model: who makes it.
+        making: how it is made.
     """
     from mutoscope.media import read_video
     from mutoscope.pipelines.request import parsed_size
     from mutoscope.pipelines.upscale import Upscale
 
     settings = {"size": parsed_size(size), "strength": strength}
-    asked = {"prompt": prompt, "seed": seed, "steps": steps, "guidance": guidance}
     _run(
-        Upscale, settings, [read_video(film)], names=[film], output=output, ending=size, asked=asked,
-        model=model,
+        Upscale, settings, [read_video(film)], names=[film], output=output, ending=size, prompt=prompt,
+        making=making,
     )  # fmt: skip
 
 
@@ -232,10 +233,11 @@ def _run(
     names: Sequence[str],
     output: str | None,
     ending: str,
-    asked: dict[str, Any],
-    model: str | Pipeline | None,
+    prompt: str | None,
+    making: MakingOptions,
+    pipeline: Pipeline | None = None,
 ) -> None:
-    from mutoscope.pipelines import Pipeline, load_pipeline
+    from mutoscope.pipelines import load_pipeline
     from mutoscope.pipelines.output import check_output
     from mutoscope.pipelines.revision import Work, settled
     from mutoscope.video import Refusal
@@ -246,8 +248,9 @@ def _run(
     path = Path(output) if output else first.with_name(f"{first.stem}-{ending}{suffix}")
     if any(path.resolve() == Path(name).resolve() for name in names):
         raise Refusal(f"{path} is the film itself; name another --output")
-    pipeline = model if isinstance(model, Pipeline) else load_pipeline(model)
-    work = Work.of(pipeline, task, films, names=names, **asked)
+    pipeline = pipeline or load_pipeline(making.model)
+    asked = {"seed": making.seed, "steps": making.steps, "guidance": making.guidance}
+    work = Work.of(pipeline, task, films, names=names, prompt=prompt, **asked)
     check_output(path, work.request)
     _write(pipeline, work, path)
 

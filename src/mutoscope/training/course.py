@@ -24,6 +24,7 @@ from mutoscope.data.latents import LatentCache, encode_all
 from mutoscope.data.loader import Ahead, Source
 from mutoscope.models.autoencoder import Autoencoder, AutoencoderConfig
 from mutoscope.models.image_autoencoder import ImageAutoencoder
+from mutoscope.models.precision import default_device
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
 from mutoscope.models.tokenizer import Tokenizer
 from mutoscope.models.transformer import Transformer, TransformerConfig
@@ -37,6 +38,7 @@ from mutoscope.video import Refusal
 
 __all__ = [
     "AutoencoderStage", "ClipSettings", "Coding", "DenoiserStage", "Event", "Piece", "Recipe", "Stage", "run",
+    "unless_stopped",
 ]  # fmt: skip
 
 Stage = Literal["autoencoder", "denoiser", "all"]
@@ -140,7 +142,16 @@ def run(
     Raises:
         Refusal: the folder's run has other settings, or the data folder holds no clips.
     """
-    return _Course(recipe, Path(out), data=data, start=start, sources=sources).stages(stage)
+    return unless_stopped(_Course(recipe, Path(out), data=data, start=start, sources=sources).stages(stage))
+
+
+def unless_stopped(events: Iterator[Event]) -> Iterator[Event]:
+    """The events of a course up to the one that says a signal stopped its training: what follows would begin
+    from half of it. The same call goes on from there."""
+    for event in events:
+        yield event
+        if event.progress is not None and event.progress.event == "stopped":
+            return
 
 
 class _Course:
@@ -154,7 +165,7 @@ class _Course:
         sources: Sources | None,
     ) -> None:
         self.recipe, self.out = recipe, out
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = default_device().type
         self.start = load_model(start) if start else None
         torch.manual_seed(recipe.autoencoder.train.seed)
         autoencoder = self.start.autoencoder if self.start else Autoencoder(recipe.autoencoder.model)

@@ -36,10 +36,11 @@ from mutoscope.data.examples import Clips, Examples, clips_of, windows_of
 from mutoscope.data.latents import LatentCache, encode_all
 from mutoscope.data.loader import Ahead, Source
 from mutoscope.models.image_autoencoder import ImageAutoencoder, ImageAutoencoderConfig, add_time
+from mutoscope.models.precision import default_device
 from mutoscope.models.unet import UNet, inflate
 from mutoscope.models.unet_config import TimeConfig, UNetConfig, align
 from mutoscope.training.autoencoder import AutoencoderTask, ReconstructionSettings, measure_latents
-from mutoscope.training.course import Event
+from mutoscope.training.course import Event, unless_stopped
 from mutoscope.training.decoder import DecoderTask
 from mutoscope.training.encoding import encoder_of, weights_hash
 from mutoscope.training.footage import ClipSettings, Footage, Settings
@@ -130,7 +131,7 @@ def run(
     Raises:
         Refusal: the folder's run has other settings, or the data folder holds no clips.
     """
-    return _Course(recipe, Path(out), data=data, start=start, done=done).stages()
+    return unless_stopped(_Course(recipe, Path(out), data=data, start=start, done=done).stages())
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class _Course:
         done: Collection[str],
     ) -> None:
         self.recipe, self.out, self.data, self.done = recipe, out, data, done
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = default_device().type
         self.footage = self._footage(0)
         torch.manual_seed(recipe.autoencoder.train.seed)
         begun = load_hierarchy(start) if start else self._begun()

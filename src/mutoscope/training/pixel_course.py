@@ -16,12 +16,13 @@ from pydantic import Field
 from mutoscope.checkpoints.folder import ModelFacts
 from mutoscope.checkpoints.unet_folder import UNetModel, load_unet_model, save_unet_model
 from mutoscope.data.examples import clips_of
+from mutoscope.models.precision import default_device
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
 from mutoscope.models.tokenizer import Tokenizer
 from mutoscope.models.unet import UNet
 from mutoscope.models.unet_config import UNetConfig
 from mutoscope.models.words import Words
-from mutoscope.training.course import Event
+from mutoscope.training.course import Event, unless_stopped
 from mutoscope.training.footage import ClipSettings, Footage, Settings, Sources
 from mutoscope.training.loop import Progress, TrainSettings, start_from, train
 from mutoscope.training.video_unet import UNetSettings, UNetTask
@@ -73,7 +74,7 @@ def run(
     Raises:
         Refusal: the folder's run has other settings, or the data folder holds no clips.
     """
-    return _Course(recipe, Path(out), data=data, start=start, sources=sources).stages()
+    return unless_stopped(_Course(recipe, Path(out), data=data, start=start, sources=sources).stages())
 
 
 class _Course:
@@ -87,7 +88,7 @@ class _Course:
         sources: Sources | None,
     ) -> None:
         self.recipe, self.out = recipe, out
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = default_device().type
         self.footage = Footage(recipe.clips, data=data, sources=sources, device=self.device)
         begun = load_unet_model(start) if start else None
         torch.manual_seed(recipe.pieces[0].train.seed)
