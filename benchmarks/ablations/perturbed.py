@@ -72,7 +72,8 @@ def rolled_out(denoiser: NetworkDenoiser, true: Tensor, *, shown: float, scale: 
         told = Known.frames(clip, which.expand(len(clip), -1))
         if shown:
             own = noise_of(scale, seed, purpose=f"known {number}")
-            told = told.noised(torch.full((len(clip),), shown), own, schedule=denoiser.schedule)
+            level = torch.full((len(clip),), shown, device=clip.device)
+            told = told.noised(level, own, schedule=denoiser.schedule)
         new = made(denoiser, noise, scale, condition=Condition(known=told))
         return torch.cat([known, new[:, :, past:]], dim=2)
 

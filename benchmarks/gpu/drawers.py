@@ -120,12 +120,16 @@ def _open() -> None:
 
 @dataclass(eq=False)
 class DrawnSource:
-    """`data.loader.WorldSource` with the drawing done elsewhere; batches are on `device`."""
+    """`data.loader.WorldSource` with the drawing done elsewhere; batches are on `device`.
+
+    shares: others draw there too, so the drawers do not rest when this one has done.
+    """
 
     drawers: Drawers
     world: World
     seed: int
     device: str
+    shares: bool = False
     coming: dict[tuple[int, int], list[Future[str]]] = field(default_factory=dict, repr=False)
 
     @property
@@ -141,25 +145,33 @@ class DrawnSource:
         return self.world.fps
 
     def batch(self, step: int, count: int) -> Batch:
-        """Batch number `step`; enough of the next ones are begun to keep every process busy."""
+        """Batch number `step`. Enough of the next ones are begun to keep every process busy, unless the
+        drawers are shared: then they draw what they were told to, in that order."""
         ahead = 1 + 2 * self.drawers.workers * self.drawers.clips // count
         for k in [key for key in self.coming if key[1] != count or key[0] < step]:
             self._forget(k)
-        for k in range(step, step + ahead):
-            if (k, count) not in self.coming:
-                parts = self.drawers.start(self.world, seed=self.seed, start=k * count, count=count)
-                self.coming[k, count] = parts
+        if not self.shares:
+            self.begin(count, range(step, step + ahead))
+        self.begin(count, range(step, step + 1))
         packed = torch.cat([self._fetch(part) for part in self.coming.pop((step, count))])
         scenes = VOCABULARIES[self.world.vocabulary].scenes(self.seed, step * count, count)
         random = np.random.default_rng([self.seed, step, 1])
         video, figure = from_bytes(packed)
         return Batch(video, [caption(scene, random) for scene in scenes], figure, scenes)
 
+    def begin(self, count: int, steps: range) -> None:
+        """Begin to draw these batches."""
+        for k in steps:
+            if (k, count) not in self.coming:
+                parts = self.drawers.start(self.world, seed=self.seed, start=k * count, count=count)
+                self.coming[k, count] = parts
+
     def close(self) -> None:
         """Forget what was begun, and let the drawers rest."""
         for key in list(self.coming):
             self._forget(key)
-        self.drawers.rest()
+        if not self.shares:
+            self.drawers.rest()
 
     def _forget(self, key: tuple[int, int]) -> None:
         for part in self.coming.pop(key):
@@ -181,13 +193,21 @@ class Pool:
         self.size, self.fps, self.seed = source.size, source.fps, source.seed
         self.packed: Tensor | None = None
 
+    def cut(self, frames: int) -> "Stretches":
+        """The same pool, in shorter stretches."""
+        return Stretches(self, frames)
+
     def batch(self, step: int, count: int) -> Batch:
         """Batch number `step`, a function of (seed, step). The captions are empty: nobody asks for them."""
+        return self.stretches(step, count, frames=self.frames)
+
+    def stretches(self, step: int, count: int, *, frames: int) -> Batch:
+        """The same, of so many frames."""
         packed = self._filled()
         random = np.random.default_rng([self.seed, step, 3])
         chosen = random.integers(len(packed), size=count).tolist()
-        starts = random.integers(packed.shape[1] - self.frames + 1, size=count).tolist()
-        stretches = [packed[i, f : f + self.frames] for i, f in zip(chosen, starts, strict=True)]
+        starts = random.integers(packed.shape[1] - frames + 1, size=count).tolist()
+        stretches = [packed[i, f : f + frames] for i, f in zip(chosen, starts, strict=True)]
         video, figure = from_bytes(torch.stack(stretches))
         return Batch(video, [""] * count, figure)
 
@@ -203,8 +223,37 @@ class Pool:
             self.packed = packed
         return self.packed
 
-    def _draw(self) -> Iterator[Tensor]:
+    def begin(self) -> None:
+        """Begin to draw all of it."""
+        self.source.begin(*self._parts)
+
+    @property
+    def _parts(self) -> tuple[int, range]:
+        """Clips of a batch, and the batches."""
         count = min(64, self.clips)
-        for step in range(-(-self.clips // count)):
+        return count, range(-(-self.clips // count))
+
+    def _draw(self) -> Iterator[Tensor]:
+        count, steps = self._parts
+        for step in steps:
             batch = self.source.batch(step, count)
             yield to_bytes(batch.video, batch.figure)
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Stretches of `frames` frames of a pool whose own are longer."""
+
+    pool: Pool
+    frames: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pool.size
+
+    @property
+    def fps(self) -> float:
+        return self.pool.fps
+
+    def batch(self, step: int, count: int) -> Batch:
+        return self.pool.stretches(step, count, frames=self.frames)

@@ -15,21 +15,26 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from drawers import Drawers, DrawnSource, Pool, World
 from ledger import Entry, Ledger, left_of
 from parcel import BrokenParcel, pack
-from train_shipped import BEGUN, DEVICE, EVERY_SECONDS, as_averaged, fast_kernels
+from train_shipped import BEGUN, DEVICE, EVERY_SECONDS, as_averaged, fast_kernels, world_source
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyModel, load_hierarchy, save_hierarchy
+from mutoscope.data.loader import Source
 from mutoscope.hierarchy_recipes import HIERARCHY_RECIPES
 from mutoscope.pipelines.hierarchy import Hierarchy
 from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet
 from mutoscope.training.course import Event
+from mutoscope.training.footage import ClipSettings
 from mutoscope.training.hierarchy_course import HierarchyRecipe, run
 from mutoscope.video import Refusal
 
@@ -39,6 +44,8 @@ PIECES = {
     "larger clips": ("larger", "clips"),
 }  # fmt: skip
 """Where each stage's training stands in the recipe."""
+TOGETHER = 64 if DEVICE == "cuda" else 8
+"""Clips that the course encodes at a time."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,56 @@ class Call:
     prompt: str = "a man walking in the rain"
     seconds: float = 20.0
     pack_seconds: float = 200.0
+    workers: int = 0
+    pool: int = 2048
+    large_pool: int = 768
+
+
+class ClipSources:
+    """Clips of the course, drawn by the workers from the start, in the order in which they will be asked for.
+
+    Latents are of clips each drawn once. Autoencoder, decoder and upscaler see stretches of two pools, small
+    and large, of the finished film's rate. What is only shown is drawn here and now.
+    """
+
+    def __init__(self, call: Call, *, done: Collection[str] = ()) -> None:
+        recipe, clips, chain = call.recipe, call.recipe.clips, call.recipe.chain
+        self.own = {clips.seed, clips.seed + 1000}
+        self.drawers = Drawers(call.workers, device="cpu") if call.workers else None
+        self.stretch = max(recipe.autoencoder.frames, recipe.decoder.frames)
+        self.large = (clips.width * chain.scale, clips.height * chain.scale)
+        self.drawn: dict[World, DrawnSource] = {}
+        self.pools: dict[tuple[int, int], Pool] = {}
+        if self.drawers is None:
+            return
+        film = partial(World, clips.vocabulary, fps=clips.fps)
+        self._pool(film(frames=self.stretch, size=(clips.width, clips.height)), call.pool)
+        if not {"pictures", "key frames", "between"} <= set(done):
+            for number in range(chain.rounds + 1):
+                rate = clips.fps / chain.every ** (chain.rounds - number)
+                frames = chain.span if number else chain.keys
+                world = World(clips.vocabulary, frames, (clips.width, clips.height), rate)
+                self.drawn[world] = source = self._source(world)
+                source.begin(TOGETHER, range(-(-recipe.latents // TOGETHER)))
+        self._pool(film(frames=max(1, recipe.larger.clips.unet.frames), size=self.large), call.large_pool)
+
+    def _source(self, world: World) -> DrawnSource:
+        assert self.drawers is not None
+        return DrawnSource(self.drawers, world, min(self.own), DEVICE, shares=True)
+
+    def _pool(self, world: World, clips: int) -> None:
+        self.pools[world.size] = pool = Pool(self._source(world), clips=clips, frames=world.frames)
+        pool.begin()
+
+    def __call__(self, clips: ClipSettings, frames: int, seed: int) -> Source:
+        world = World(clips.vocabulary, frames, (clips.width, clips.height), clips.fps)
+        if self.drawers is None or seed not in self.own:
+            return world_source(clips, frames, seed=seed)
+        return self.drawn.get(world) or self.pools[world.size].cut(frames)
+
+    def close(self) -> None:
+        if self.drawers is not None:
+            self.drawers.close()
 
 
 @dataclass(frozen=True)
@@ -96,6 +153,18 @@ def toy() -> HierarchyRecipe:
     return HierarchyRecipe.model_validate(settings | {"steps": 1})
 
 
+def shortened(recipe: HierarchyRecipe, share: float) -> HierarchyRecipe:
+    """The recipe with a share of its minutes and of its clips."""
+    settings = recipe.model_dump(mode="json")
+    for path in PIECES.values():
+        at = settings
+        for part in path:
+            at = at[part]
+        at["train"]["minutes"] *= share
+    settings["latents"] = max(TOGETHER, int(share * recipe.latents))
+    return HierarchyRecipe.model_validate(settings)
+
+
 def train(call: Call) -> Ledger:
     """Do what fits into the call, and pack a parcel at its end."""
     before = Ledger.read(call.start) if call.start else Ledger()
@@ -104,11 +173,18 @@ def train(call: Call) -> Ledger:
         assert call.start is not None
         export(load_hierarchy(call.start / "model"), call, ledger=ledger)
     else:
-        start = call.start / "model" if call.start else None
-        with closing(run(left.recipe, call.out, start=start, done=left.done)) as events:  # type: ignore[type-var]
+        with (
+            closing(ClipSources(call, done=left.done)) as sources,
+            closing(_events(call, left, sources)) as events,
+        ):
             _follow(events, call, ledger=ledger, before=before)
     print(table(ledger))
     return ledger
+
+
+def _events(call: Call, left: Rest, sources: ClipSources) -> Generator[Event, None, None]:
+    start = call.start / "model" if call.start else None
+    yield from run(left.recipe, call.out, start=start, done=left.done, sources=sources)
 
 
 def _follow(events: Iterator[Event], call: Call, *, ledger: Ledger, before: Ledger) -> None:
@@ -161,12 +237,9 @@ def _film(model: HierarchyModel, folder: Path, call: Call) -> None:
 
     maker, begun = Hierarchy(model), time.monotonic()
     request = maker.request(call.prompt, seconds=call.seconds, seed=1)
-    try:
-        for _ in film(maker, request, output=folder / "film.mp4"):
-            pass
-    except ModuleNotFoundError as error:  # the lent image has no av
-        print(f"NO FILM: {error}; make it elsewhere of the parcel's model", flush=True)
-        return
+    ending = "mp4" if find_spec("av") else "webp"  # the lent image has no av
+    for _ in film(maker, request, output=folder / f"film.{ending}"):
+        pass
     took = time.monotonic() - begun
     facts = {"seconds": took, "frames": request.frames, "size": request.size, "on": DEVICE}
     (folder / "film.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -200,20 +273,27 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
     add("--reserve-seconds", type=float, default=60.0, help="of these, for checkpoint, sheets and parcel")
     add("--prompt", default=Call.prompt, help="of the film at the end")
     add("--seconds", type=float, default=Call.seconds, help="how long that film is")
+    add("--workers", type=int, help="processes that draw (all cores but three; none in a toy)")
+    add("--pool", type=int, default=Call.pool, help="small clips that autoencoder and decoder see")
+    add("--large-pool", type=int, default=Call.large_pool, help="large clips that the upscaler sees")
+    add("--share", type=float, default=1.0, help="of the recipe's minutes and clips: a small one is a trial")
     add("--toy", action="store_true", help="everything in seconds on a processor, to see that it runs")
     chosen = parser.parse_args(arguments)
     chosen.parcel = Path(chosen.parcel or chosen.out / "files")
+    if chosen.workers is None:
+        chosen.workers = 0 if chosen.toy else max(1, (os.cpu_count() or 2) - 3)
     return chosen
 
 
 def main(arguments: list[str] | None = None) -> int:
     chosen = asked(arguments)
-    recipe = toy() if chosen.toy else HIERARCHY_RECIPES["align-gpu"]
+    recipe = toy() if chosen.toy else shortened(HIERARCHY_RECIPES["align-gpu"], chosen.share)
     fast_kernels()
     end = BEGUN + chosen.budget_seconds - chosen.reserve_seconds
     call = Call(
         recipe, chosen.out, chosen.parcel, chosen.start, over=lambda: time.monotonic() > end,
-        prompt=chosen.prompt, seconds=chosen.seconds,
+        prompt=chosen.prompt, seconds=chosen.seconds, workers=chosen.workers, pool=chosen.pool,
+        large_pool=chosen.large_pool,
     )  # fmt: skip
     try:
         train(call)

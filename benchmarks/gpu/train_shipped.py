@@ -32,6 +32,7 @@ from mutoscope.models.autoencoder import Autoencoder
 from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet
 from mutoscope.recipes import RECIPES
 from mutoscope.training.course import Event, Recipe, run
+from mutoscope.training.footage import ClipSettings
 from mutoscope.video import Refusal
 
 BEGUN = time.monotonic()
@@ -88,10 +89,9 @@ class ClipSources:
         self.call = call
         self.drawers = Drawers(call.workers, device=call.draw_on) if call.workers else None
 
-    def __call__(self, frames: int, seed: int) -> Source:
-        clips = self.call.recipe.clips
+    def __call__(self, clips: ClipSettings, frames: int, seed: int) -> Source:
         if self.drawers is None or seed != clips.seed:
-            return world_source(self.call.recipe, frames, seed=seed)
+            return world_source(clips, frames, seed=seed)
         world = World(clips.vocabulary, clips.frames, (clips.width, clips.height), clips.fps)
         drawn = DrawnSource(self.drawers, world, seed, DEVICE)
         return Pool(drawn, clips=self.call.pool, frames=frames) if frames < clips.frames else drawn
@@ -108,8 +108,7 @@ class ClipSources:
             self.drawers.close()
 
 
-def world_source(recipe: Recipe, frames: int, *, seed: int) -> WorldSource:
-    clips = recipe.clips
+def world_source(clips: ClipSettings, frames: int, *, seed: int) -> WorldSource:
     return WorldSource(
         VOCABULARIES[clips.vocabulary], frames=frames, size=(clips.width, clips.height), fps=clips.fps,
         seed=seed, device=DEVICE,
@@ -199,7 +198,7 @@ def draw_sheets(model: Model, event: Event, folder: Path) -> None:
 @torch.no_grad()
 def quality(autoencoder: Autoencoder, recipe: Recipe, *, count: int = 48, batch: int = 8) -> dict[str, float]:
     """Of unseen clips: mean PSNR in dB, and the correlation of the frame differences where it rains."""
-    source = world_source(recipe, recipe.clips.frames, seed=recipe.clips.seed + UNSEEN)
+    source = world_source(recipe.clips, recipe.clips.frames, seed=recipe.clips.seed + UNSEEN)
     count = min(count, recipe.latents)
     decibels, rain = [], []
     autoencoder.eval()

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -104,13 +104,15 @@ def asked(arguments: Sequence[str] | None, bench: Bench) -> argparse.Namespace:
     add("--rows", nargs="+", choices=bench.experiments, default=list(bench.experiments))
     add("--seeds", type=int, default=3)
     add("--budget-seconds", type=float, default=540.0, help="of the whole call, after the imports")
-    add("--toy", action="store_true", help="the smallest scale, on the processor")
+    add("--toy", action="store_true", help="the smallest scale, on the processor if there is no GPU")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None, *, bench: Bench = BENCH) -> int:
     chosen = asked(arguments, bench)
     scale = bench.scales["toy" if chosen.toy else "gpu"]
+    if chosen.toy and torch.cuda.is_available():
+        scale = replace(scale, device="cuda")
     if scale.device == "cuda" and not torch.cuda.is_available():
         print("there is no GPU here; --toy runs on the processor", file=sys.stderr)
         return 2

@@ -206,35 +206,35 @@ ALIGN_GPU = HierarchyRecipe(
     coder=_coder((64, 64, 128), z=8),
     autoencoder=CodingPiece(
         terms=ReconstructionSettings(batch=96, kl=1e-3),
-        train=_minutes(2.5, seed=1, optimizer=CODING),
+        train=_minutes(1.2, seed=1, optimizer=CODING),
     ),
-    latents=8192,
+    latents=4096,
     network=_network((64, 128, 128), latents=8, text=192, layers=1),
     text=TextSettings(heads=3, head_dim=64, ffn_dim=480),
     pictures=UNetPiece(
-        unet=UNetSettings(clips=32, frames=0, pictures=12), train=_minutes(4, seed=2, ema=0.998)
+        unet=UNetSettings(clips=32, frames=0, pictures=12), train=_minutes(1.2, seed=2, ema=0.998)
     ),
     keys=UNetPiece(
         unet=UNetSettings(clips=32, frames=8, trainable="temporal", known=PREDICTION),
-        train=_minutes(3, seed=3, ema=0.998),
+        train=_minutes(1.3, seed=3, ema=0.998),
     ),
     decoder=CodingPiece(
         terms=ReconstructionSettings(batch=8, adversary=0.02, adversary_from=200), frames=6,
-        train=_minutes(1, seed=4, ema=0.99, optimizer=CODING),
+        train=_minutes(0.5, seed=4, ema=0.99, optimizer=CODING),
     ),
     between=UNetPiece(
         unet=UNetSettings(clips=24, frames=9, trainable="temporal", known=BETWEEN),
-        train=_minutes(2, seed=5, ema=0.998),
+        train=_minutes(1, seed=5, ema=0.998),
     ),
     larger=LargerStage(
         network=_upscaler((32, 64, 96), layers=1, head=32),
         pictures=UNetPiece(
             unet=UNetSettings(clips=8, frames=0, pictures=4, patch=(128, 128), known=SMALL),
-            train=_minutes(2, seed=6, ema=0.998),
+            train=_minutes(0.8, seed=6, ema=0.998),
         ),
         clips=UNetPiece(
             unet=UNetSettings(clips=4, frames=8, patch=(96, 96), known=SMALL, trainable="temporal"),
-            train=_minutes(1.5, seed=7, ema=0.99),
+            train=_minutes(0.7, seed=7, ema=0.99),
         ),
     ),
     steps=32,

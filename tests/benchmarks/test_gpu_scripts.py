@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
@@ -20,6 +21,7 @@ from mutoscope.models.text import TextEncoder, TextEncoderConfig
 from mutoscope.models.transformer import Transformer
 from mutoscope.pipelines.generate import Pipeline
 from mutoscope.recipes import RECIPES
+from tiny import tiny_model
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "gpu"))  # as Python does for a script there
 
@@ -355,3 +357,28 @@ def test_a_row_that_fails_says_why():
     make = partial(step_speed.training, -1, 1, step_speed.TOY)
     row = step_speed.measure("odd", make, 1, compiled=False, steps=1)
     assert row.fault and "failed: " in str(row)
+
+
+# Waits --------------------------------------------------------------------------------------------
+
+
+def test_waits_are_counted_by_what_torch_says_of_them(monkeypatch):
+    """On a GPU torch warns of each; here the work itself does."""
+    waits = import_module("waits")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+
+    def work():
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+    assert waits.waits(work) == 2
+
+
+@pytest.mark.slow
+def test_a_step_is_told_apart_from_a_film():
+    waits = import_module("waits")
+    rows = waits.measured(Pipeline(tiny_model(), precision="float32", device="cpu"), steps=1)
+    assert {row["waits a step"] for row in rows.values()} == {0.0}
+    assert all(0 < row["host s"] <= row["film s"] for row in rows.values())

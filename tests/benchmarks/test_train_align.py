@@ -27,13 +27,46 @@ def test_a_recipe_is_cut_by_what_is_done(scripts: tuple[ModuleType, ...]):
     done = ledger.Ledger(
         {
             "autoencoder": ledger.Entry(steps=900, planned=900, finished=True),
-            "pictures": ledger.Entry(steps=100, planned=500, seconds=60.0),
+            "pictures": ledger.Entry(steps=100, planned=500, seconds=30.0),
         }
     )
     left = train_align.rest(recipe, done)
     assert left.done == {"autoencoder"}
-    assert left.recipe.pictures.train.minutes == pytest.approx(recipe.pictures.train.minutes - 1)
+    assert left.recipe.pictures.train.minutes == pytest.approx(recipe.pictures.train.minutes - 0.5)
     assert left.recipe.model_copy(update={"pictures": recipe.pictures}) == recipe
+
+
+def test_a_trial_takes_a_share_of_the_minutes_and_of_the_clips(scripts: tuple[ModuleType, ...]):
+    train_align, _, _ = scripts
+    recipe = HIERARCHY_RECIPES["align-gpu"]
+    trial = train_align.shortened(recipe, 0.5)
+    assert trial.larger.clips.train.minutes == pytest.approx((recipe.larger.clips.train.minutes or 0) / 2)
+    assert trial.latents == recipe.latents // 2 and train_align.shortened(recipe, 1.0) == recipe
+
+
+def test_the_workers_clips_are_those_of_each_stage(
+    scripts: tuple[ModuleType, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """At the rate, length and size that are asked for; a pool gives shorter ones than its own."""
+    train_align, _, _ = scripts
+    monkeypatch.syspath_prepend(str(Path(train_align.__file__).parent))  # where the workers import from
+    recipe = train_align.toy()
+    call = train_align.Call(recipe, tmp_path, tmp_path, None, lambda: False, workers=1, pool=3, large_pool=2)
+    sources = train_align.ClipSources(call)
+    try:
+        slow = recipe.clips.model_copy(update={"fps": 2.0})
+        sides = {"width": 2 * recipe.clips.width, "height": 2 * recipe.clips.height}
+        large = recipe.clips.model_copy(update=sides)
+        for clips, frames in ((slow, 3), (recipe.clips, 1), (large, 2)):
+            source = sources(clips, frames, clips.seed)
+            video = source.batch(0, 2).video
+            assert video.shape == (2, 3, frames, clips.height, clips.width)
+        assert sources(slow, 3, slow.seed).fps == 2.0
+        drawn = sources(slow, 3, slow.seed).batch(1, 2)
+        true = train_align.world_source(slow, 3, seed=slow.seed).batch(1, 2)
+        assert drawn.captions == true.captions and (drawn.video - true.video).abs().max() <= 0.5 / 127
+    finally:
+        sources.close()
 
 
 def test_a_call_that_is_cut_short_goes_on_elsewhere_to_a_film(
@@ -54,9 +87,7 @@ def test_a_call_that_is_cut_short_goes_on_elsewhere_to_a_film(
         def copy(self) -> "Noting":
             return Noting(dict(self.entries))
 
-    call = train_align.Call(
-        train_align.toy(), tmp_path / "one", tmp_path / "files", None, over, seconds=0.5
-    )
+    call = train_align.Call(train_align.toy(), tmp_path / "one", tmp_path / "files", None, over, seconds=0.5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_align, "Ledger", Noting)
         train_align.train(call)
@@ -69,8 +100,6 @@ def test_a_call_that_is_cut_short_goes_on_elsewhere_to_a_film(
     end = parcel.join(tmp_path / "more", tmp_path / "end")
     assert {"film.mp4", "film.json", "samples.png", "ledger.json"} <= {path.name for path in end.iterdir()}
     one, other = load_hierarchy(start / "model"), load_hierarchy(end / "model")
-    assert all(
-        torch.equal(a, b) for a, b in zip(one.unet.parameters(), other.unet.parameters(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(one.unet.parameters(), other.unet.parameters(), strict=True))
     table = capsys.readouterr().out
     assert "larger clips" in table and " .." not in table.rsplit("stage", 1)[1]

@@ -137,7 +137,8 @@ def run(
         data: a folder of real clips instead of the made world.
         stage: only the autoencoder, only what follows it, or all.
         start: a model folder whose weights every stage starts from; its shapes must be the recipe's.
-        sources: gives the clips of a number of frames and a seed, where they are not drawn here and now.
+        sources: gives the clips of settings, a number of frames and a seed, where they are not drawn here and
+            now.
 
     Raises:
         Refusal: the folder's run has other settings, or the data folder holds no clips.

@@ -19,7 +19,6 @@ from mutoscope.data.world import VOCABULARIES
 
 __all__ = ["ClipSettings", "Footage", "Settings", "Sources"]
 
-Sources = Callable[[int, int], Source]  # frames, seed
 SHOWN = 7  # the seed of the scenes that sample sheets show
 
 
@@ -38,12 +37,15 @@ class ClipSettings(Settings):
     seed: int = 1
 
 
+Sources = Callable[[ClipSettings, int, int], Source]
+"""Gives the clips of these settings, of a number of frames and a seed."""
+
+
 class Footage:
     """Clips of these settings.
 
     data: a folder of real clips, or one that holds (or is) mnist.npz; None is the made world. sources: gives
-    the clips of a number of frames and a seed, where they are not drawn here and now. Raises Refusal for a
-    folder without clips.
+    the clips, where they are not drawn here and now. Raises Refusal for a folder without clips.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Footage:
             "seed": own.seed if seed is None else seed,
         }  # fmt: skip
         if self.sources is not None:
-            return self.sources(frames, common["seed"])
+            return self.sources(own, frames, common["seed"])
         if self.archive is not None:
             return DigitSource.read(self.archive, **common)
         if self.data is not None:

@@ -43,7 +43,7 @@ from mutoscope.training.autoencoder import AutoencoderTask, ReconstructionSettin
 from mutoscope.training.course import Event, unless_stopped
 from mutoscope.training.decoder import DecoderTask
 from mutoscope.training.encoding import encoder_of, weights_hash
-from mutoscope.training.footage import ClipSettings, Footage, Settings
+from mutoscope.training.footage import ClipSettings, Footage, Settings, Sources
 from mutoscope.training.loop import Progress, Task, TrainSettings, start_from, train
 from mutoscope.training.pixel_course import TextSettings, UNetPiece, new_words
 from mutoscope.training.video_unet import UNetTask
@@ -119,6 +119,7 @@ def run(
     data: str | Path | None = None,
     start: str | Path | None = None,
     done: Collection[str] = (),
+    sources: Sources | None = None,
 ) -> Iterator[Event]:
     """Run a course in the folder `out`; the same call goes on where an earlier one stopped.
 
@@ -127,11 +128,14 @@ def run(
         start: a model folder whose parts every stage starts from; their shapes must be the recipe's.
         done: stages that are not trained: the parts of `start` are what they have left. Clips are encoded
             again, where they are needed.
+        sources: gives the clips of settings, a number of frames and a seed, where they are not drawn here and
+            now.
 
     Raises:
         Refusal: the folder's run has other settings, or the data folder holds no clips.
     """
-    return unless_stopped(_Course(recipe, Path(out), data=data, start=start, done=done).stages())
+    course = _Course(recipe, Path(out), data=data, start=start, done=done, sources=sources)
+    return unless_stopped(course.stages())
 
 
 @dataclass(frozen=True)
@@ -148,8 +152,9 @@ class _Course:
         data: str | Path | None,
         start: str | Path | None,
         done: Collection[str],
+        sources: Sources | None,
     ) -> None:
-        self.recipe, self.out, self.data, self.done = recipe, out, data, done
+        self.recipe, self.out, self.data, self.done, self.sources = recipe, out, data, done, sources
         self.device = default_device().type
         self.footage = self._footage(0)
         torch.manual_seed(recipe.autoencoder.train.seed)
@@ -296,7 +301,7 @@ class _Course:
         clips, chain = self.recipe.clips, self.recipe.chain
         rate = clips.fps / chain.every ** (chain.rounds - number)
         settings = clips.model_copy(update={"fps": rate, **changes})
-        return Footage(settings, data=self.data, sources=None, device=self.device)
+        return Footage(settings, data=self.data, sources=self.sources, device=self.device)
 
     @cached_property
     def footage_of_film(self) -> Footage:
