@@ -42,7 +42,7 @@ class Call:
     bench: Bench
     rows: Sequence[str]
     scale: Size
-    seeds: int
+    seeds: range
     out: Path
     back: Path | None
     budget: float = 540.0
@@ -54,9 +54,9 @@ class Call:
 def work(call: Call) -> Iterator[str]:
     """Do what fits, seed by seed, so that a short time gives all rows of one seed; yields a line a unit."""
     longest, began = FIRST_UNIT if call.scale.device == "cuda" else 0.0, time.monotonic()
-    for seed in range(1, call.seeds + 1):
+    for seed in call.seeds:
         for row in call.rows:
-            units = call.bench.units(row, call.scale, seeds=seed, out=call.out)
+            units = call.bench.units(row, call.scale, seeds=[seed], out=call.out)
             while call.left() > longest:
                 line = next(units, None)
                 if line is None:
@@ -103,6 +103,7 @@ def asked(arguments: Sequence[str] | None, bench: Bench) -> argparse.Namespace:
     add("--start", type=Path, help="records that came back from another machine: go on from them")
     add("--rows", nargs="+", choices=bench.experiments, default=list(bench.experiments))
     add("--seeds", type=int, default=3)
+    add("--first", type=int, default=0, help="the first seed; those before are another process's")
     add("--budget-seconds", type=float, default=540.0, help="of the whole call, after the imports")
     add("--toy", action="store_true", help="the smallest scale, on the processor if there is no GPU")
     return parser.parse_args(arguments)
@@ -121,7 +122,8 @@ def main(arguments: Sequence[str] | None = None, *, bench: Bench = BENCH) -> int
     for path in chosen.start.glob(f"{bench.name}_*.json") if chosen.start else ():
         if not (chosen.out / path.name).exists():
             shutil.copy(path, chosen.out)
-    call = Call(bench, chosen.rows, scale, chosen.seeds, chosen.out, chosen.back, chosen.budget_seconds)
+    seeds = range(chosen.first, chosen.seeds)
+    call = Call(bench, chosen.rows, scale, seeds, chosen.out, chosen.back, chosen.budget_seconds)
     try:
         for line in work(call):
             print(f"{time.monotonic() - BEGUN:6.0f} s  {line}", flush=True)

@@ -5,7 +5,7 @@ Records lie in benchmarks/results/NAME_ROW.json, the page in docs/NAME.md.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,8 @@ class Bench:
         text = report(found, head=self.head, command=f"python -m benchmarks.{self.name}")
         page.write_text(text, encoding="utf-8")
 
-    def units(self, row: str, scale: Size, *, seeds: int, out: Path) -> Iterator[str]:
-        """Measures what a row's record lacks; yields a line a unit."""
+    def units(self, row: str, scale: Size, *, seeds: Iterable[int], out: Path) -> Iterator[str]:
+        """Measures what a row's record lacks of these seeds; yields a line a unit."""
         return carried_out(self.experiments[row], scale, seeds=seeds, path=self.path(row, out))
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ class Bench:
         if scale.device == "cpu":
             torch.set_num_threads(1)  # seconds in the table are those of one core
         try:
-            for line in self.units(chosen.row, scale, seeds=chosen.seeds, out=chosen.out):
+            for line in self.units(chosen.row, scale, seeds=range(chosen.seeds), out=chosen.out):
                 print(line, flush=True)
         except Refusal as error:
             print(error, file=sys.stderr)

@@ -6,7 +6,7 @@ comparison is a number a seed, told as mean (lowest to highest) beside what was 
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Record:
         return [seed for seed, found in sorted(self.outcomes.items()) if set(experiment.units) <= set(found)]
 
 
-def carried_out(experiment: Experiment, scale: Size, *, seeds: int, path: Path) -> Iterator[str]:
+def carried_out(experiment: Experiment, scale: Size, *, seeds: Iterable[int], path: Path) -> Iterator[str]:
     """Do what the record in `path` lacks, seed by seed, and write it after every unit; yields a line each.
 
     Raises Refusal if the record was made at another scale.
@@ -89,7 +89,7 @@ def carried_out(experiment: Experiment, scale: Size, *, seeds: int, path: Path) 
         raise Refusal(
             f"{path} was measured at another scale ({record.scale}); name another folder with --out"
         )
-    for seed in range(seeds):
+    for seed in seeds:
         for unit in experiment.units:
             if unit in record.outcomes.get(seed, {}):
                 continue

@@ -178,24 +178,24 @@ def counted(calls: list) -> Experiment:
 def test_a_row_goes_on_where_it_stopped(tmp_path):
     calls, path = [], tmp_path / "record.json"
     experiment = counted(calls)
-    started = carried_out(experiment, TOY, seeds=2, path=path)
+    started = carried_out(experiment, TOY, seeds=range(2), path=path)
     next(started), next(started), next(started)
     started.close()
     assert read(path).complete(experiment) == [0]
-    assert len(list(carried_out(experiment, TOY, seeds=2, path=path))) == 1
+    assert len(list(carried_out(experiment, TOY, seeds=range(2), path=path))) == 1
     assert calls == [(0, "a"), (0, "b"), (1, "a"), (1, "b")] and read(path).complete(experiment) == [0, 1]
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
 def test_another_scale_is_refused_in_one_line(tmp_path):
-    list(carried_out(counted([]), TOY, seeds=1, path=tmp_path / "record.json"))
+    list(carried_out(counted([]), TOY, seeds=range(1), path=tmp_path / "record.json"))
     with pytest.raises(Refusal, match="another scale"):
-        list(carried_out(counted([]), longer(TOY, 2), seeds=1, path=tmp_path / "record.json"))
+        list(carried_out(counted([]), longer(TOY, 2), seeds=range(1), path=tmp_path / "record.json"))
 
 
 def test_the_page_tells_spread_cost_and_how_many_seeds_meet_what_was_wanted(tmp_path):
     experiment = counted([])
-    list(carried_out(experiment, TOY, seeds=3, path=tmp_path / "record.json"))
+    list(carried_out(experiment, TOY, seeds=range(3), path=tmp_path / "record.json"))
     page = report({experiment: read(tmp_path / "record.json")}, head="# Head", command="measure")
     assert "| a | 4 (2 to 6) |" in page and "| b | 2 (1 to 3) |" in page
     assert "| a over b | at least 2 | 2 (2 to 2) | 3 of 3 |" in page
