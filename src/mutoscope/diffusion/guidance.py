@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -176,7 +175,9 @@ def _rescaled(guided: Tensor, positive: Tensor, *, phi: float) -> Tensor:
 
 
 def _deviation(film: Tensor) -> Tensor:
-    return rearrange(film.double().flatten(1).std(dim=1), "b -> b 1 1 1 1").to(film)
+    """Of each sample, but for a factor that all have; summed in float64."""
+    apart = film - film.mean(dim=(1, 2, 3, 4), keepdim=True, dtype=torch.float64).to(film)
+    return _dot(apart, apart).sqrt()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from typing import Literal
 
 import torch
 from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
 
 from mutoscope.diffusion.sampler import Film, Guess, Move, Multistep2, Row, Sampler, Step
 from mutoscope.diffusion.schedule import spread
@@ -144,10 +146,10 @@ def _unified(clean: Film, move: Move, looks: Sequence[Look], *, landed: Film | N
     ends = [] if landed is None else [torch.ones_like(h)]
     films = [look.clean for look in looks] + ([] if landed is None else [landed])
     weights = [torch.zeros_like(h) for _ in films]
-    for count in range(len(looks) + 1):
-        back = [torch.where(look.behind.isfinite(), look.behind, 1.0 + k) for k, look in enumerate(looks)]
-        nodes = [-behind / h for behind in back[:count]] + ends
-        known = sum(look.behind.isfinite().int() for look in looks[:count]) + torch.zeros_like(h) == count
+    back = [torch.where(look.behind.isfinite(), look.behind, 1.0 + k) for k, look in enumerate(looks)]
+    reach = _reach(looks, h)
+    for count in reach.unique().tolist():  # one number where all frames move alike
+        nodes, known = [-behind / h for behind in back[:count]] + ends, reach == count
         slots = [*range(count), *([] if landed is None else [len(looks)])]
         for slot, node, rho in zip(slots, nodes, _rhos(nodes, h), strict=True):
             weights[slot] = torch.where(known, rho / node, weights[slot])
@@ -155,6 +157,12 @@ def _unified(clean: Film, move: Move, looks: Sequence[Look], *, landed: Film | N
     for weight, film in zip(weights, films, strict=True):
         ahead = ahead + _weighted(weight, film - clean, move)
     return ahead
+
+
+def _reach(looks: Sequence[Look], h: Row) -> Int[Tensor, "1 f"]:
+    """How many looks back each frame has; after one that it lacks, none counts."""
+    seen = [look.behind.isfinite().expand_as(h) for look in looks]
+    return torch.stack(seen).cumprod(0).sum(0) if seen else torch.zeros_like(h, dtype=torch.long)
 
 
 def _rhos(nodes: Sequence[Row], h: Row) -> Sequence[Row]:

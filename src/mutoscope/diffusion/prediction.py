@@ -40,8 +40,8 @@ def to_clean(kind: Prediction, value: Film, *, noisy: Film, level: Level) -> Fil
         return value
     if kind == "score":
         return to_clean("noise", -spread(level.sigma, value) * value, noisy=noisy, level=level)
-    _, b = _mix(kind, level)
-    det = _determinant(kind, level)
+    a, b = _mix(kind, level)
+    det = _determinant(kind, level, a=a, b=b)
     return spread(b / det, noisy) * noisy - spread(level.sigma / det, noisy) * value
 
 
@@ -52,8 +52,8 @@ def to_noise(kind: Prediction, value: Film, *, noisy: Film, level: Level) -> Fil
         return value
     if kind == "score":
         return -spread(_finite_score(level), value) * value
-    a, _ = _mix(kind, level)
-    det = _determinant(kind, level)
+    a, b = _mix(kind, level)
+    det = _determinant(kind, level, a=a, b=b)
     return spread(level.alpha / det, noisy) * value - spread(a / det, noisy) * noisy
 
 
@@ -82,8 +82,7 @@ def _mix(kind: Prediction, level: Level) -> tuple[Tensor, Tensor]:
     raise Refusal(f"prediction {kind!r}: it must be one of {', '.join(get_args(Prediction))}")
 
 
-def _determinant(kind: Prediction, level: Level) -> Tensor:
-    a, b = _mix(kind, level)
+def _determinant(kind: Prediction, level: Level, *, a: Tensor, b: Tensor) -> Tensor:
     det = level.alpha * b - level.sigma * a
     if bool((det == 0).any()):
         where = "alpha = 0 (nothing is clean)" if kind == "noise" else "sigma = 0 (nothing is noise)"

@@ -84,13 +84,17 @@ class Mixed(_Shared):
     a: float = 1.0
 
     def walk(self, white: Iterable[Frame]) -> Iterator[Frame]:
-        mean, r = 0.0, 1 - 1 / (1 + self.a * self.a)
+        mean, r = None, 1 - 1 / (1 + self.a * self.a)
         for number, own in enumerate(white):
+            if mean is None:
+                mean = own
+                yield own
+                continue
             # Of the frames before, the mean is all that matters to this one.
-            pull = number * r / (1 + (number - 1) * r) if number else 0.0
-            frame = pull * mean + math.sqrt(max(1 - pull * r, 0)) * own
+            pull = number * r / (1 + (number - 1) * r)
+            frame = torch.add(math.sqrt(max(1 - pull * r, 0)) * own, mean, alpha=pull)
             # A mean that moves by what is new stays, bit for bit, where all frames are alike.
-            mean = mean + (frame - mean) / (number + 1)
+            mean = torch.lerp(mean, frame, 1 / (number + 1))
             yield frame
 
 

@@ -33,7 +33,9 @@ def _heat(panel: Heat) -> Iterator[str]:
     seen = panel.values[_picked(rows, HIGH * 2)][:, _picked(columns, WIDE)]
     share = ((seen - panel.low) / (panel.high - panel.low)).clamp(0, 1)
     wide = max(WIDE // 2 // seen.shape[1], 1)  # small tables are drawn larger
-    for row in (share * (len(SHADES) - 1)).round().int().tolist():
+    # Halves go up, also those that rounding left a little below, or machines would draw apart.
+    shades = (share * (len(SHADES) - 1) + 0.5 + 1e-6).floor()
+    for row in shades.int().tolist():
         yield f"{'':{MARGIN}}|{''.join(SHADES[shade] * wide for shade in row)}|"
     ends = f"{_short(panel.low)} is blank, {_short(panel.high)} is {SHADES[-1]}"
     yield f"{'':{MARGIN}} across: {panel.x}; down: {panel.y}; {ends}"
