@@ -1,15 +1,24 @@
-"""One training step of a U-Net on a CPU: forward, backward and AdamW, beside the two public ones.
+"""One training step of a U-Net: forward, backward and AdamW, beside the two public ones.
 
     latents   ModelScope's shape, 15.2 million weights: 2 clips of 8 frames of 16x16, 16 rows of text, beside
               diffusers' `UNet3DConditionModel` with the same weights (the first losses must agree)
     pixels    Video Diffusion Models: 2 clips of 8 frames of 32x32 and no text, beside `Unet3D` of lucidrains'
               `video-diffusion-pytorch`, of about as many weights (both numbers are printed)
 
-A peer runs as it comes, in channels last, and compiled; ours runs as it comes. Precisions are float32, and
-float32 weights under bfloat16 autocast. All use torch's fused AdamW. Large memory blocks are kept rather than
-given back to the system, for all (--plain-malloc leaves that out). Variants take turns; a ratio is the median
-of the ratios within rounds, and its quartiles. Memory is the peak of a process that does nothing but two
-steps, over what it held before.
+A peer runs as it comes, in channels last, and compiled; ours as it comes, and with its layers compiled, as
+`UNetSettings.compiled` has them in training. Precisions are float32, and float32 weights under bfloat16
+autocast. All use torch's fused AdamW. Variants take turns; a ratio is the median of the ratios within rounds,
+and its quartiles.
+
+On a CPU large memory blocks are kept rather than given back to the system, for all (--plain-malloc leaves
+that out), and memory is the peak of a process that does nothing but two steps, over what it held before.
+
+On a GPU (--device cuda) networks and clips are larger: 4 clips of 16 frames, latents of 32x32 and pixels of
+64x64, where ours attends over space below the finest level, as the recipe `vdm` does, and lucidrains' has its
+linear attention everywhere. Every variant is a process of its own, and all compile at once (`together.py`).
+Memory is the most that a process's tensors take in two steps, weights and AdamW's state included. With
+--budget-seconds float32 is left eager, peers are compiled by block as ours is (the whole takes minutes), and
+what is not ready in time is left out.
 
 `video-diffusion-pytorch` imports torchvision for saving pictures, which no step needs: where that is missing,
 an empty stand-in is put in its place in this process, until the import is done.
@@ -18,6 +27,7 @@ an empty stand-in is put in its place in this process, until the import is done.
     python benchmarks/unet_step.py --only latents fp32   cases with these words in their names
     python benchmarks/unet_step.py --toy                 seconds, to see that it runs
     python benchmarks/unet_step.py --save                also benchmarks/results/unet_step.json
+    python benchmarks/unet_step.py --device cuda --budget-seconds 90 --out unet.json
 """
 
 import argparse
@@ -32,6 +42,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +53,9 @@ from unittest import mock
 import diffusers
 import torch
 import turns
+from together import Facts, Together
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformer_step import keep_memory
 
 from mutoscope.checkpoints import unet as folders
@@ -51,8 +64,19 @@ from mutoscope.models.unet_config import MODELSCOPE, vdm
 
 RESULTS = Path(__file__).parent / "results" / "unet_step.json"
 OURS = "mutoscope"
+OURS_COMPILED = "mutoscope compiled"
 PEERS = {"latents": "diffusers", "pixels": "lucidrains"}
 WAYS = ("", " channels last", " compiled")
+BY_BLOCK = " compiled by block"
+BLOCKS = {
+    "ResnetBlock2D", "TemporalConvLayer", "Transformer2DModel", "TransformerTemporalModel",
+    "ResnetBlock", "Residual",
+}  # fmt: skip
+"""What is compiled in a peer by block: classes of diffusers, and of lucidrains."""
+TIMING = 12.0
+"""Seconds of a budget that are kept for turns."""
+STEPS = 3
+"""Steps of a variant in each turn on a GPU."""
 CLOCKS = {"wall": time.perf_counter, "process": time.process_time}
 
 Call = Callable[[Tensor, Tensor], Tensor]
@@ -66,13 +90,16 @@ class Case:
     precision: str
     channels: tuple[int, ...]
     clips: tuple[int, int, int, int, int]
+    finest: bool = True
+    """Whether pixels of the finest level attend over space."""
 
     def __str__(self) -> str:
         return f"{self.family} {self.precision}"
 
-    def variants(self, *, compiled: bool) -> list[str]:
-        ways = WAYS if compiled else WAYS[:-1]
-        return [*(PEERS[self.family] + way for way in ways), OURS]
+    def variants(self, *, compiled: bool, by_block: bool = False) -> list[str]:
+        ways = (*WAYS[:-1], BY_BLOCK) if by_block else WAYS
+        names = [*(PEERS[self.family] + way for way in ways), OURS, OURS_COMPILED]
+        return [name for name in names if compiled or " compiled" not in name]
 
     @property
     def config(self) -> UNetConfig:
@@ -83,8 +110,9 @@ class Case:
                 heads=tuple(c // 32 for c in self.channels), text_dim=64, time=MODELSCOPE,
             )  # fmt: skip
         return UNetConfig(
-            in_channels=3, out_channels=3, channels=self.channels, attention=(True,) * levels,
-            heads=tuple(c // 32 for c in self.channels), layers=1, feed=False, time=vdm(),
+            in_channels=3, out_channels=3, channels=self.channels,
+            attention=(self.finest,) + (True,) * (levels - 1), heads=tuple(c // 32 for c in self.channels),
+            layers=1, feed=False, time=vdm(levels=(True,) * levels),
         )  # fmt: skip
 
 
@@ -97,6 +125,14 @@ CASES = tuple(
     )
     for precision in PRECISIONS
 )
+GPU_CASES = tuple(
+    Case(family, precision, channels, clips, finest=False)
+    for precision in ("bf16", "fp32")
+    for family, channels, clips in (
+        ("latents", (128, 256, 256), (4, 4, 16, 32, 32)),
+        ("pixels", (64, 128, 224), (4, 3, 16, 64, 64)),
+    )
+)
 TOY_CASES = tuple(
     Case(family, "fp32", (32, 64), (1, channels, 2, 4, 4))
     for family, channels in (("latents", 4), ("pixels", 3))
@@ -105,31 +141,35 @@ TOY_CASES = tuple(
 
 @dataclass(frozen=True)
 class Measured:
-    """One variant: million weights, seconds of a step (median, quartiles), the same over ours within rounds,
-    and peak megabytes."""
+    """One variant: million weights, seconds of a step (median, quartiles), the same over our fastest within
+    rounds, peak megabytes, and the counted work of a step."""
 
     weights: float
     seconds: float
     spread: tuple[float, float]
     times_ours: float
     times_ours_spread: tuple[float, float]
-    megabytes: float
+    megabytes: float | None
+    teraflops: float | None = None
 
 
-def network(name: str, case: Case) -> tuple[nn.Module, Call]:
+def network(name: str, case: Case, device: str = "cpu") -> tuple[nn.Module, Call]:
     """The variant of this name, and how it is called with noisy clips and times."""
     torch.manual_seed(0)
     if name.startswith("lucidrains"):
-        return _in_its_way(_lucidrains(case), name)
+        return _in_its_way(_lucidrains(case).to(device), name)
     ours = UNet(case.config)
     _start(ours)
-    text = torch.randn(case.clips[0], 16, 64) if case.config.text_dim else None
-    if name == OURS:
+    text = torch.randn(case.clips[0], 16, 64).to(device) if case.config.text_dim else None
+    if name.startswith(OURS):
+        ours.to(device)
+        if name == OURS_COMPILED:
+            ours.compile_blocks()
         return ours, lambda noisy, t: ours(noisy, t.unsqueeze(1), text=text)
     with tempfile.TemporaryDirectory() as folder:
         folders.save(ours, folder)
         peer = diffusers.UNet3DConditionModel.from_pretrained(folder)
-    peer, call = _in_its_way(peer, name)
+    peer, call = _in_its_way(peer.to(device), name)
     return peer, lambda noisy, t: call(noisy, t, text).sample
 
 
@@ -149,7 +189,12 @@ def _in_its_way(peer: nn.Module, name: str) -> tuple[nn.Module, Callable[..., An
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             if isinstance(module, nn.Conv3d):
                 module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return peer, torch.compile(peer, dynamic=False) if name.endswith("compiled") else peer
+    if name.endswith(BY_BLOCK):
+        torch._dynamo.config.recompile_limit = 256
+        for module in peer.modules():
+            if type(module).__name__ in BLOCKS:
+                module.compile(dynamic=False)
+    return peer, torch.compile(peer, dynamic=False) if name.endswith(" compiled") else peer
 
 
 def _lucidrains(case: Case) -> nn.Module:
@@ -174,17 +219,17 @@ def _torchvision() -> Iterator[None]:
         del sys.modules["torchvision"]
 
 
-def step(name: str, case: Case) -> tuple[float, turns.Run]:
+def step(name: str, case: Case, device: str = "cpu") -> tuple[float, turns.Run]:
     """Million weights, and a training step that returns its loss."""
-    module, call = network(name, case)
+    module, call = network(name, case, device)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
     generator = torch.Generator().manual_seed(1)
-    noisy, noise = (torch.randn(case.clips, generator=generator) for _ in range(2))
-    t = 1 + 998 * torch.rand(case.clips[0], generator=generator)
+    noisy, noise = (torch.randn(case.clips, generator=generator).to(device) for _ in range(2))
+    t = (1 + 998 * torch.rand(case.clips[0], generator=generator)).to(device)
 
     @torch.enable_grad()
     def run() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bf16"):
+        with torch.autocast(device, torch.bfloat16, enabled=case.precision == "bf16"):
             loss = (call(noisy, t).float() - noise).square().mean()
         loss.backward()
         optimizer.step()
@@ -199,28 +244,42 @@ def measure(
 ) -> dict[str, Measured]:
     made = {name: step(name, case) for name in names}
     losses = {name: run().item() for name, (_, run) in made.items()}  # also the warm-up
-    if case.family == "latents":
-        _agree(losses, tolerance=1e-4 if case.precision == "fp32" else 2e-2)
+    _agree(case, losses)
     runs = {name: run for name, (_, run) in made.items()}
     seconds = turns.take_turns(runs, rounds=rounds, clock=CLOCKS[clock])
+    best = best_of_ours(seconds)
     return {
-        name: _measured(made[name][0], times, ours=seconds[OURS], megabytes=memory(name))
+        name: _measured(made[name][0], times, ours=seconds[best], megabytes=memory(name))
         for name, times in seconds.items()
     }
 
 
-def _agree(losses: dict[str, float], *, tolerance: float) -> None:
+def best_of_ours(seconds: dict[str, list[float]]) -> str:
+    """Ours as it was fastest: every ratio is over this."""
+    return min((name for name in (OURS, OURS_COMPILED) if name in seconds),
+               key=lambda name: statistics.median(seconds[name]))  # fmt: skip
+
+
+def _agree(case: Case, losses: dict[str, float]) -> None:
     """The same weights must give the same loss, or different things would be timed."""
+    # A GPU's convolutions round float32 to TF32, as torch has it.
+    tolerance = 2e-2 if case.precision == "bf16" else 1e-3 if torch.cuda.is_available() else 1e-4
+    # lucidrains' network is another one: its weights are its own.
+    losses = {name: loss for name, loss in losses.items() if not name.startswith("lucidrains")}
     for name, loss in losses.items():
-        if abs(loss - losses[OURS]) > tolerance * abs(loss):
-            raise SystemExit(f"the first loss of {name} is {loss:.6f}, and of {OURS} {losses[OURS]:.6f}")
+        ours = losses[min(n for n in losses if n.startswith(OURS))]
+        if abs(loss - ours) > tolerance * abs(loss):
+            raise SystemExit(f"{case}: the first loss of {name} is {loss:.6f}, and ours {ours:.6f}")
 
 
-def _measured(weights: float, times: list[float], *, ours: list[float], megabytes: float) -> Measured:
+def _measured(
+    weights: float, times: list[float], *, ours: list[float], megabytes: float | None,
+    teraflops: float | None = None,
+) -> Measured:  # fmt: skip
     ratios = [a / b for a, b in zip(times, ours, strict=True)]
     return Measured(
         weights, statistics.median(times), _quartiles(times), statistics.median(ratios), _quartiles(ratios),
-        megabytes,
+        megabytes, teraflops,
     )  # fmt: skip
 
 
@@ -248,14 +307,71 @@ def peak_elsewhere(name: str, case: Case, *, arguments: Sequence[str]) -> float:
     return float(done.stdout.split()[-1])
 
 
+def variant(named: tuple[str, Case], *, device: str) -> tuple[Facts, turns.Run]:
+    """For a process of its own: the step has been made once, and counted where a compiler hides no work."""
+    name, case = named
+    weights, run = step(name, case, device)
+    if " compiled" in name:
+        return {"weights": weights, "loss": run().item(), "teraflops": None}, run
+    with FlopCounterMode(display=False) as counted:
+        loss = run().item()
+    return {"weights": weights, "loss": loss, "teraflops": counted.get_total_flops() / 1e12}, run
+
+
+def measure_together(
+    cases: Sequence[Case], options: argparse.Namespace
+) -> Iterator[tuple[Case, dict[str, Measured]]]:
+    """Each case as soon as it is measured, in their order, within the budget."""
+    began, budget = time.monotonic(), options.budget_seconds or 1e9
+    eager = options.eager
+    short = options.budget_seconds is not None
+    names = [
+        (name, case)
+        for case in cases
+        for name in case.variants(
+            compiled=not eager and not (short and case.precision == "fp32" and not options.toy),
+            by_block=short,
+        )
+    ]
+    with Together(partial(variant, device=options.device), names, device=options.device) as variants:
+        ready = variants.ready(by=began + budget - TIMING)
+        for case in cases:
+            found = {name: facts for (name, of), facts in ready.items() if of == case}
+            if not {OURS, OURS_COMPILED} & found.keys():
+                print(f"{case}: nothing of ours is ready", flush=True)
+                continue
+            _agree(case, {name: facts["loss"] for name, facts in found.items()})
+            seconds = variants.turns(
+                [(name, case) for name in found], rounds=options.rounds, steps=STEPS, by=began + budget
+            )
+            times = {name: taken for (name, _), taken in seconds.items()}
+            ours = times[best_of_ours(times)]
+            yield (
+                case,
+                {
+                    name: _measured(
+                        f["weights"],
+                        times[name],
+                        ours=ours,
+                        megabytes=f["megabytes"],
+                        teraflops=f["teraflops"],
+                    )
+                    for name, f in found.items()
+                },
+            )
+
+
 def table(results: dict[str, Measured]) -> str:
-    head = f"{'':28}{'M weights':>10}{'s':>8}  {'quartiles':>13}{'/ ours':>8}  {'quartiles':>12}{'MB':>8}"
+    head = f"{'':28}{'M weights':>10}{'s':>8}  {'quartiles':>16}{'/ ours':>8}  {'quartiles':>16}"
+    head += f"{'MB':>8}{'TFLOP':>8}"
     lines = [head]
     for name, r in results.items():
-        spread, ratios = (f"{low:.2f} .. {high:.2f}" for low, high in (r.spread, r.times_ours_spread))
+        spread, ratios = (f"{low:.3f} .. {high:.3f}" for low, high in (r.spread, r.times_ours_spread))
+        megabytes = "" if r.megabytes is None else f"{r.megabytes:.0f}"
+        teraflops = "" if r.teraflops is None else f"{r.teraflops:.2f}"
         lines.append(
-            f"{name:28}{r.weights:10.2f}{r.seconds:8.3f}  {spread:>13}{r.times_ours:8.2f}  {ratios:>12}"
-            f"{r.megabytes:8.0f}"
+            f"{name:28}{r.weights:10.2f}{r.seconds:8.3f}  {spread:>16}{r.times_ours:8.3f}  {ratios:>16}"
+            f"{megabytes:>8}{teraflops:>8}"
         )
     return "\n".join(lines)
 
@@ -266,11 +382,16 @@ def main() -> None:
     )
     parser.add_argument("--toy", action="store_true", help="tiny networks, and peers only as they come")
     parser.add_argument("--only", nargs="+", default=[], help="words that a case's name must have")
-    parser.add_argument("--eager", action="store_true", help="leave out the compiled peers")
+    parser.add_argument("--eager", action="store_true", help="leave out what is compiled")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="process: on a shared machine")
     parser.add_argument("--plain-malloc", action="store_true", help="leave the allocator as it is")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--budget-seconds", type=float, help="all variants at once, in processes; leave out what does not fit"
+    )
+    parser.add_argument("--out", type=Path, help="write the results here")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}; refused for a toy")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -278,33 +399,43 @@ def main() -> None:
         parser.error("--save keeps all that is measured: leave out --toy and --only")
     torch.set_num_threads(options.threads)
     kept = not options.plain_malloc and keep_memory()
-    cases = TOY_CASES if options.toy else CASES
+    cases = TOY_CASES if options.toy else GPU_CASES if options.device == "cuda" else CASES
     cases = tuple(case for case in cases if all(word in str(case).split() for word in options.only))
     if options.peak:
         print(peak(options.peak, cases[0]))
         return
-    results = {str(case): all_of(case, options) for case in cases}
-    if options.save:
-        facts = turns.machine(diffusers=diffusers.__version__, lucidrains=version("video-diffusion-pytorch"))
-        kinds = {name: {n: asdict(m) for n, m in rows.items()} for name, rows in results.items()}
-        found = {"machine": facts, "memory kept": kept, "rounds": options.rounds, "cases": kinds}
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    facts = turns.machine(diffusers=diffusers.__version__, lucidrains=version("video-diffusion-pytorch"))
+    found: dict[str, Any] = {"machine": facts, "memory kept": kept, "rounds": options.rounds, "cases": {}}
+    targets = [path for path in (options.out, RESULTS if options.save else None) if path]
+    for case, results in measured(cases, options):
+        print(f"\n{case}, {options.threads} threads, {options.rounds} rounds, load {os.getloadavg()[0]:.1f}")
+        print(table(results), flush=True)
+        found["cases"][str(case)] = {name: asdict(row) for name, row in results.items()}
+        for path in targets:
+            path.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def measured(
+    cases: Sequence[Case], options: argparse.Namespace
+) -> Iterator[tuple[Case, dict[str, Measured]]]:
+    if options.device == "cuda" or options.budget_seconds:
+        yield from measure_together(cases, options)
+        return
+    for case in cases:
+        yield case, all_of(case, options)
 
 
 def all_of(case: Case, options: argparse.Namespace) -> dict[str, Measured]:
-    """Measured and printed."""
+    """Variants in turns in this process, and their memory each in one of its own."""
     passed = ["--threads", str(options.threads), *["--toy"] * options.toy]
     passed += ["--plain-malloc"] * options.plain_malloc
-    results = measure(
+    return measure(
         case,
         case.variants(compiled=not (options.eager or options.toy)),
         rounds=options.rounds,
         clock=options.clock,
         memory=lambda name: peak_elsewhere(name, case, arguments=passed),
     )
-    print(f"\n{case}, {options.threads} threads, {options.rounds} rounds, load {os.getloadavg()[0]:.1f}")
-    print(table(results), flush=True)
-    return results
 
 
 if __name__ == "__main__":

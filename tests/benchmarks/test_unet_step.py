@@ -1,9 +1,11 @@
 """The benchmark of a U-Net's training step: equal work, paired ratios, memory of a process of its own."""
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -48,9 +50,36 @@ def test_a_peer_needs_no_torchvision_and_leaves_none_behind(bench: ModuleType) -
 
 
 def test_other_work_is_noticed(bench: ModuleType) -> None:
-    bench._agree({"diffusers": 1.0, "mutoscope": 1.00001}, tolerance=1e-4)
+    case = bench.TOY_CASES[0]
+    bench._agree(case, {"diffusers": 1.0, "mutoscope": 1.00001})
     with pytest.raises(SystemExit, match=r"diffusers is 1.1"):
-        bench._agree({"diffusers": 1.1, "mutoscope": 1.0}, tolerance=1e-4)
+        bench._agree(case, {"diffusers": 1.1, "mutoscope": 1.0})
+
+
+def test_variants_in_processes_take_turns(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that fails is left out, and the others are timed."""
+    together = script("together")
+    monkeypatch.syspath_prepend(str(Path(together.__file__).parent))  # where the processes look for it
+    names = ["fast", "slow", "broken"]
+    with together.Together(sleeper, names, device="cpu") as variants:
+        ready = variants.ready(by=time.monotonic() + 120)
+        assert {name: facts["weights"] for name, facts in ready.items()} == {"fast": 1.0, "slow": 1.0}
+        seconds = variants.turns(list(ready), rounds=2, steps=2, by=time.monotonic() + 60)
+    assert all(slow > fast for slow, fast in zip(seconds["slow"], seconds["fast"], strict=True))
+    assert len(seconds["slow"]) == 2
+
+
+def sleeper(name: str) -> tuple[dict[str, float], Callable[[], torch.Tensor]]:
+    if name == "broken":
+        raise ValueError("no such variant")
+
+    def run() -> torch.Tensor:
+        time.sleep(0.2 if name == "slow" else 0.001)
+        return torch.zeros(())
+
+    return {"weights": 1.0}, run
 
 
 def test_ratios_are_paired(bench: ModuleType) -> None:

@@ -37,8 +37,10 @@ def normed(
 
 def _plain(x: Tensor, gain: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
     """The same by the kernels of torch, which have gradients of gradients."""
-    y = F.group_norm(x.movedim(2, 1), groups, gain.to(x.dtype), bias.to(x.dtype), eps).movedim(1, 2)
-    return F.silu(y) if silu else y
+    # A GPU's kernel sums in float32 by itself; autocast would write float32 as well.
+    with torch.autocast(x.device.type, enabled=False):
+        y = F.group_norm(x.movedim(2, 1), groups, gain.to(x.dtype), bias.to(x.dtype), eps).movedim(1, 2)
+        return F.silu(y) if silu else y
 
 
 class _Normed(torch.autograd.Function):

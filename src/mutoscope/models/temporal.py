@@ -17,8 +17,7 @@ moves them. Attention over frames counts (pixel, head) as its heads.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from einops import rearrange
@@ -43,25 +42,29 @@ class Frames:
 
     count: int
     images: Bool[Tensor, "b f"] | None = None
+    # Made once and not when asked for: a compiler cannot look into a cached property.
+    clip: Float[Tensor, "b f 1 1"] | None = field(init=False)
+    """1 for frames of the clip, 0 for images."""
+    bias: Float[Tensor, "b 1 f f"] | None = field(init=False)
+    """What is added to scores: 0 where a frame may look, -inf elsewhere."""
 
-    @cached_property
-    def clip(self) -> Float[Tensor, "b f 1 1"] | None:
-        """1 for frames of the clip, 0 for images."""
-        return None if self.images is None else rearrange((~self.images).float(), "b f -> b f 1 1")
-
-    @cached_property
-    def bias(self) -> Float[Tensor, "b 1 f f"] | None:
-        """What is added to scores: 0 where a frame may look, -inf elsewhere."""
-        if self.images is None:
-            return None
-        either = self.images.unsqueeze(1) | self.images.unsqueeze(2)
-        apart = either & ~torch.eye(self.count, dtype=torch.bool, device=either.device)
-        return torch.zeros(apart.shape, device=apart.device).masked_fill(apart, -math.inf).unsqueeze(1)
+    def __post_init__(self) -> None:
+        images = self.images
+        clip = None if images is None else rearrange((~images).float(), "b f -> b f 1 1")
+        object.__setattr__(self, "clip", clip)
+        object.__setattr__(self, "bias", None if images is None else _apart(images))
 
     def places(self, device: torch.device) -> Float[Tensor, "#b f"]:
         """Where each frame stands in its clip; an image stands at 0, as the only frame of a film."""
         places = torch.arange(self.count, dtype=torch.float32, device=device).unsqueeze(0)
         return places if self.images is None else places.masked_fill(self.images, 0.0)
+
+
+def _apart(images: Bool[Tensor, "b f"]) -> Float[Tensor, "b 1 f f"]:
+    """Scores between frames of one group 0, of two groups -inf."""
+    either = images.unsqueeze(1) | images.unsqueeze(2)
+    apart = either & ~torch.eye(images.shape[1], dtype=torch.bool, device=images.device)
+    return torch.zeros(apart.shape, device=apart.device).masked_fill(apart, -math.inf).unsqueeze(1)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ from mutoscope.video import Refusal
 __all__ = ["UNet", "UNetConfig", "inflate"]
 
 
+FORMS = 256
+"""Parts of layers times shapes that a compiler may keep code for."""
+
+
 class UNet(nn.Module):
     """Noisy frames, times and conditions to what the network was trained to predict.
 
@@ -107,6 +111,21 @@ class UNet(nn.Module):
         words = None if words is None else words.ordered(order)
         out = self._predict(in_order(noisy, order), t, frames, words=words, labels=labels)
         return in_order(out, order.argsort(dim=1))
+
+    def compile_blocks(self) -> "UNet":
+        """Compile the parts of layers; parts of one shape share their code. The first step waits for that.
+
+        Each shape gets code by itself: sizes are few, and code for one size is the fastest. Values are the
+        same up to rounding.
+        """
+        # To the compiler all parts are calls of one function, of which it keeps eight forms unless told.
+        limits = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, FORMS)
+        for stage in (*self.down, self.middle, *self.up):
+            for layer in stage.layers:
+                for part in layer.children():
+                    part.compile(dynamic=False)
+        return self
 
     def _check(self, noisy: Tensor, t: Tensor, *, text: Text | Tensor | None, labels: Tensor | None) -> None:
         (f, h, w), factor, config = noisy.shape[2:], self.config.factor, self.config

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mutoscope.models.normed import normed
 from mutoscope.models.resampling import double_and_convolve
@@ -148,6 +149,8 @@ class Upsample(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "bf c h w"]) -> Float[Tensor, "bf c h2 w2"]:  # type: ignore[override]
+        if x.device.type != "cpu":  # plain 2D convolutions are what its library is best at
+            return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return double_and_convolve(x.unsqueeze(2), self.weight.unsqueeze(2), self.bias).squeeze(2)
 
 

@@ -59,6 +59,9 @@ class UNetSettings(BaseModel):
     trainable: Literal["all", "temporal"] = Field(
         default="all", description="temporal: what an image model does not have; all else is frozen"
     )
+    compiled: bool = Field(
+        default=False, description="torch.compile the network (a C++ compiler is needed on a CPU)"
+    )
 
     @model_validator(mode="after")
     def _something(self) -> "UNetSettings":
@@ -103,6 +106,8 @@ class UNetTask:
             self.modules = {**self.modules, "text_encoder": words.encoder}
         self._check_fit()
         self._choose_weights()
+        if settings.compiled:
+            unet.compile_blocks()
         self.network = Conditioned(unet, settings.process)
         self.schedule = settings.process.noising()
         # Drawing clips and telling captions takes as long as a step on a GPU: both happen meanwhile.
@@ -110,7 +115,8 @@ class UNetTask:
 
     @property
     def settings(self) -> dict[str, Any]:
-        own = {"unet": self.unet.config.model_dump(mode="json"), "task": self.asked.model_dump(mode="json")}
+        asked = self.asked.model_dump(mode="json", exclude={"compiled"})
+        own = {"unet": self.unet.config.model_dump(mode="json"), "task": asked}
         if self.words is not None:
             own["text_encoder"] = self.words.encoder.config.model_dump(mode="json")
         return own
