@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutoscope.pipelines.hierarchy import Hierarchy, faded
+from mutoscope.pipelines.hierarchy import Hierarchy
 from mutoscope.pipelines.output import film, finish
 from mutoscope.pipelines.sheets import sample_sheet
-from mutoscope.video import Refusal, Video
+from mutoscope.video import Refusal
 from tiny_hierarchy import CHAIN, tiny_hierarchy
 
 PROMPT = "a man walking in the rain"
@@ -95,15 +95,6 @@ def test_pictures_come_in_chunks_and_a_longer_film_begins_with_the_shorter(maker
     assert torch.equal(first, chunks[0])
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 5, 6, 11])
-@pytest.mark.parametrize("overlap", [0, 1, 3])
-def test_chunks_of_one_film_fade_to_that_film(frames: int, overlap: int):
-    film = torch.randn(1, 2, frames, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    chunks = [film[:, :, k : k + 4] for k in range(0, max(1, frames - overlap), 4 - overlap)]
-    made = torch.cat(list(faded(iter(chunks), overlap)), dim=2)
-    torch.testing.assert_close(made, film, rtol=0, atol=1e-15)
-
-
 def test_a_model_on_its_way_makes_what_it_can():
     keys = Hierarchy(tiny_hierarchy(parts=()), precision="float32", device="cpu")
     small = keys.generate(PROMPT, steps=1, frames=5, size=(8, 8))
@@ -141,34 +132,31 @@ def test_the_preview_is_a_picture_of_the_film(maker: Hierarchy):
     assert tuple(step.preview.shape) == (16, 16, 3)
 
 
-def clip(frames: int, *, width: int, height: int) -> Video:
-    generator = torch.Generator().manual_seed(5)
-    shape = (frames, height, width, 3)
-    return Video(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8), fps=3.0)
+@pytest.mark.parametrize(
+    ("fps", "size", "rounds", "scale"),
+    [(12.0, (16, 16), 2, 2), (6.0, (8, 8), 1, 1), (3.0, (24, 16), 0, 2), (100.0, (10, 10), 2, 1)],
+)
+def test_a_film_comes_in_at_the_rate_and_size_it_is_nearest_to(maker: Hierarchy, fps, size, rounds, scale):
+    """12 frames a second and 16x16 are the finished film's; a round halves the rate, and decoded is 8x8."""
+    near = maker.like(fps=fps, size=size)
+    assert (near.rounds, near.scale) == (rounds, scale)
+    assert (maker.rounds, maker.scale) == (2, 2)
 
 
-def test_a_film_gets_finer_around_its_own_pictures(maker: Hierarchy):
-    film = clip(6, width=9, height=10)
-    one, same, other = (maker.finer(film, prompt=PROMPT, seed=seed) for seed in (1, 1, 2))
-    assert (len(one), one.size, one.fps) == (11, (9, 10), 6.0)
-    assert torch.equal(one.frames[::2], film.frames)
-    assert torch.equal(one.frames, same.frames) and not torch.equal(one.frames, other.frames)
+def test_known_key_frames_stay_and_those_before_the_film_are_not_in_it(maker: Hierarchy):
+    request = maker.request(PROMPT, steps=1, frames=13)
+    keys = maker.encode(torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8))[None]
+    *_, film = (step.latents for step in maker.sampled(request, known=keys, before=1))
+    assert film.shape[2] == 13 and torch.equal(film[:, :, [0, 4]], keys[:, :, 1:])
+    steps = list(maker.sampled(request, known=keys, before=1))
+    assert steps[-1].step == steps[-1].steps
 
 
-def test_a_film_gets_larger_whatever_its_size(maker: Hierarchy):
-    film = clip(7, width=11, height=6)
-    one, other = (maker.larger(film, prompt=PROMPT, seed=seed) for seed in (1, 2))
-    assert (len(one), one.size, one.fps) == (7, (22, 12), 3.0)
-    assert not torch.equal(one.frames, other.frames)
-    assert torch.equal(maker.larger(film[:4], prompt=PROMPT, seed=1).frames[:2], one.frames[:2])
-
-
-def test_parts_that_are_not_there_are_named():
-    keys = Hierarchy(tiny_hierarchy(parts=()), precision="float32", device="cpu")
-    with pytest.raises(Refusal, match="interpolation_unet"):
-        keys.finer(clip(3, width=8, height=8), prompt=PROMPT)
-    with pytest.raises(Refusal, match="upscaler_unet"):
-        keys.larger(clip(3, width=8, height=8), prompt=PROMPT)
+def test_pictures_are_shrunk_before_they_are_encoded(maker: Hierarchy):
+    """By the mean of each square, so a film of coarse squares is encoded as the small one."""
+    small = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    large = small.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    torch.testing.assert_close(maker.encode(large), maker.like(fps=12, size=(8, 8)).encode(small))
 
 
 @pytest.mark.parametrize("settings", [{"plan": "pyramid"}, {"window": 4}, {"smoothness": 2.0}], ids=str)

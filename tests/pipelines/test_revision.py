@@ -47,7 +47,7 @@ def test_a_film_made_of_a_film_is_made_again_byte_for_byte(pipeline: Pipeline, t
     record = recorded(notes, name="new")
     assert record is not None and record.task == done.task and record.films[0].name == "old.png"
     found = record.found([tmp_path / "gone.mp4", tmp_path / "old"])
-    again = Work.again(record, found, provenance(tmp_path / "new"))
+    again = Work.again(pipeline, record, found, provenance(tmp_path / "new"))
     list(again.write(pipeline, tmp_path / "again"))
     written, rewritten = (sorted((tmp_path / name).iterdir()) for name in ("new", "again"))
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in rewritten]
@@ -106,7 +106,7 @@ def test_settings_out_of_range_are_one_line() -> None:
     for kind, settings, words in [
         (Extend, {"frames": -1}, "frames is -1"),
         (Extend, {"frames": 1, "context": 0}, "context is 0"),
-        (Interpolate, {"factor": 3}, "factor is 3"),
+        (Interpolate, {"factor": 1}, "factor is 1"),
         (Upscale, {"size": (32, 32), "strength": 0.0}, "strength is 0"),
     ]:
         with pytest.raises(Refusal, match=words):

@@ -127,7 +127,7 @@ def reproduce(
         weak: the weaker model that it was guided by, if it was.
     """
     from mutoscope.media import read_notes
-    from mutoscope.pipelines import Pipeline, load
+    from mutoscope.pipelines import load
     from mutoscope.pipelines.output import again, finish, is_latents, provenance
     from mutoscope.pipelines.provenance import use_threads_of
     from mutoscope.pipelines.revision import recorded
@@ -140,7 +140,6 @@ def reproduce(
     for difference in made.differences(pipeline.machine):
         _warn(f"{difference}: the film may differ in its last bits")
     if record := recorded({} if is_latents(file) else read_notes(file), name=file):
-        assert isinstance(pipeline, Pipeline)  # only these make films out of films, and the weights agree
         tasks.remake(pipeline, record, made, file=file, output=path, films=films)
     elif is_latents(file):
         _announce(pipeline, made.request)
@@ -228,9 +227,7 @@ def train(
         print(f"{folder / 'model'}: film with mutoscope generate PROMPT --model {folder / 'model'}")
 
 
-def _course(
-    recipe: Any, folder: Path, *, data: str | None, stage: Any, start: str | None
-) -> Iterator[Any]:
+def _course(recipe: Any, folder: Path, *, data: str | None, stage: Any, start: str | None) -> Iterator[Any]:
     """What training yields, by the course that the recipe is of."""
     from mutoscope.training import course, hierarchy_course, pixel_course
 

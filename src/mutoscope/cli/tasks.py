@@ -12,14 +12,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from mutoscope.cli.display import filming
 
 if TYPE_CHECKING:
-    from mutoscope.pipelines import Pipeline
+    from mutoscope.pipelines import Filmmaker
     from mutoscope.pipelines.provenance import Provenance
     from mutoscope.pipelines.revision import Record, Work
     from mutoscope.pipelines.tasks import Task
@@ -69,13 +69,11 @@ def extend(
     prompt: Prompt = None,
     *,
     output: Output = None,
-    seconds: Annotated[
-        float | None, tyro.conf.arg(metavar="X", help_behavior_hint="(default: 2)")
-    ] = None,
+    seconds: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="(default: 2)")] = None,
     frames: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(or seconds)")] = None,
     only_new: bool = False,
-    context: int = 9,
-    steady: float = 0.0,
+    context: Count = None,
+    steady: Number = None,
     making: Making = MakingOptions(),
 ) -> None:
     """Let a film go on.
@@ -101,10 +99,7 @@ def extend(
     if frames is None:
         frames = round((2.0 if seconds is None else seconds) * video.fps)
     settings = {"frames": frames, "context": context, "steady": steady, "only_new": only_new}
-    _run(
-        Extend, settings, [video], names=[film], output=output, ending="extended", prompt=prompt,
-        making=making,
-    )  # fmt: skip
+    _run(Extend, settings, [video], names=[film], output=output, prompt=prompt, making=making)
 
 
 def animate(
@@ -121,7 +116,7 @@ def animate(
     ] = None,
     frames: Count = None,
     fps: Number = None,
-    steady: float = 0.0,
+    steady: Number = None,
     making: Making = MakingOptions(),
 ) -> None:
     """Set a picture in motion.
@@ -137,17 +132,16 @@ def animate(
         making: how it is made.
     """
     from mutoscope.media import read_video
-    from mutoscope.pipelines import load_pipeline
+    from mutoscope.pipelines import load
     from mutoscope.pipelines.tasks import Animate
 
-    pipeline = load_pipeline(making.model)
+    pipeline = load(making.model)
     names = [picture] if last is None else [picture, last]
     films = [read_video(picture, max_frames=1)] + ([] if last is None else [read_video(last)[-1:]])
     settings = {"frames": frames or pipeline.facts.frames, "fps": fps or pipeline.facts.fps, "steady": steady}
     _run(
-        Animate, settings, films, names=names, output=output, ending="moving", prompt=prompt, making=making,
-        pipeline=pipeline,
-    )  # fmt: skip
+        Animate, settings, films, names=names, output=output, prompt=prompt, making=making, pipeline=pipeline
+    )
 
 
 def interpolate(
@@ -155,7 +149,7 @@ def interpolate(
     prompt: Prompt = None,
     *,
     output: Output = None,
-    factor: Literal[2, 4] = 2,
+    factor: Count = None,
     strength: Number = None,
     making: Making = MakingOptions(),
 ) -> None:
@@ -165,7 +159,7 @@ def interpolate(
         film: a film, an animation or a folder of pictures.
         prompt: what it shows, in quotes.
         output: where to write it; the ending decides the format.
-        factor: how many times the frames.
+        factor: how many times the frames: 2 or 4; what a hierarchy was trained for (4, 16).
         strength: how far the new frames may be from the faded ones between their neighbours, up to 1.
         making: how it is made.
     """
@@ -173,17 +167,14 @@ def interpolate(
     from mutoscope.pipelines.tasks import Interpolate
 
     settings = {"factor": factor, "strength": strength}
-    _run(
-        Interpolate, settings, [read_video(film)], names=[film], output=output, ending=f"{factor}x-frames",
-        prompt=prompt, making=making,
-    )  # fmt: skip
+    _run(Interpolate, settings, [read_video(film)], names=[film], output=output, prompt=prompt, making=making)
 
 
 def upscale(
     film: Film,
     prompt: Prompt = None,
     *,
-    size: Annotated[str, tyro.conf.arg(metavar="WxH")],
+    size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint=_OWN)] = None,
     output: Output = None,
     strength: Number = None,
     making: Making = MakingOptions(),
@@ -193,7 +184,7 @@ def upscale(
     Args:
         film: a film, an animation or a folder of pictures.
         prompt: what it shows, in quotes.
-        size: in pixels, like 192x128.
+        size: in pixels, like 192x128; not needed where a network was trained for one factor.
         output: where to write it; the ending decides the format.
         strength: how far it may be from the film enlarged, up to 1.
         making: how it is made.
@@ -202,27 +193,22 @@ def upscale(
     from mutoscope.pipelines.request import parsed_size
     from mutoscope.pipelines.upscale import Upscale
 
-    settings = {"size": parsed_size(size), "strength": strength}
-    _run(
-        Upscale, settings, [read_video(film)], names=[film], output=output, ending=size, prompt=prompt,
-        making=making,
-    )  # fmt: skip
+    settings = {"size": None if size is None else parsed_size(size), "strength": strength}
+    _run(Upscale, settings, [read_video(film)], names=[film], output=output, prompt=prompt, making=making)
 
 
 COMMANDS = {"extend": extend, "animate": animate, "interpolate": interpolate, "upscale": upscale}
 
 
 def remake(
-    pipeline: Pipeline, record: Record, made: Provenance, *, file: str, output: Path, films: Sequence[str]
+    pipeline: Filmmaker, record: Record, made: Provenance, *, file: str, output: Path, films: Sequence[str]
 ) -> None:
     """Makes again what a task made, of the films it was made of: those named, or found beside the file."""
     from mutoscope.pipelines.revision import Work
 
-    here = [
-        folder / origin.name for origin in record.films for folder in (Path(file).parent, Path.cwd())
-    ]
+    here = [folder / origin.name for origin in record.films for folder in (Path(file).parent, Path.cwd())]
     found = record.found([Path(film) for film in films] or list(dict.fromkeys(here)))
-    _write(pipeline, Work.again(record, found, made), output)
+    _write(pipeline, Work.again(pipeline, record, found, made), output)
 
 
 def _run(
@@ -232,30 +218,29 @@ def _run(
     *,
     names: Sequence[str],
     output: str | None,
-    ending: str,
     prompt: str | None,
     making: MakingOptions,
-    pipeline: Pipeline | None = None,
+    pipeline: Filmmaker | None = None,
 ) -> None:
-    from mutoscope.pipelines import load_pipeline
+    from mutoscope.pipelines import load
     from mutoscope.pipelines.output import check_output
     from mutoscope.pipelines.revision import Work, settled
     from mutoscope.video import Refusal
 
     task = settled(kind, **settings)
-    first = Path(names[0])
-    suffix = first.suffix if first.suffix.lower() in (".mp4", ".webp", ".gif") else ".mp4"
-    path = Path(output) if output else first.with_name(f"{first.stem}-{ending}{suffix}")
-    if any(path.resolve() == Path(name).resolve() for name in names):
-        raise Refusal(f"{path} is the film itself; name another --output")
-    pipeline = pipeline or load_pipeline(making.model)
+    pipeline = pipeline or load(making.model)
     asked = {"seed": making.seed, "steps": making.steps, "guidance": making.guidance}
     work = Work.of(pipeline, task, films, names=names, prompt=prompt, **asked)
+    first = Path(names[0])
+    suffix = first.suffix if first.suffix.lower() in (".mp4", ".webp", ".gif") else ".mp4"
+    path = Path(output) if output else first.with_name(f"{first.stem}-{work.task.ending}{suffix}")
+    if any(path.resolve() == Path(name).resolve() for name in names):
+        raise Refusal(f"{path} is the film itself; name another --output")
     check_output(path, work.request)
     _write(pipeline, work, path)
 
 
-def _write(pipeline: Pipeline, work: Work, path: Path) -> None:
+def _write(pipeline: Filmmaker, work: Work, path: Path) -> None:
     """Shows the making of a film and says what became of it."""
     request, begun = work.request, time.monotonic()
     for remark in work.remarks(pipeline):

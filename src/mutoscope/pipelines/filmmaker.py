@@ -112,6 +112,11 @@ class Filmmaker(ABC):
             )
 
     @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """The sizes of films that the model was made for."""
+        return [self.facts.size]
+
+    @property
     def machine(self) -> dict[str, str]:
         """What may change the last bits of a film."""
         return machine(self.device)

@@ -6,10 +6,13 @@
     larger        each chunk `scale` times as wide and high; neighbours fade into each other
 
 The first two stay in latents, a few kilobytes a frame, and the last two are a stream, so a film may be as
-long as one likes. Align Your Latents (Blattmann et al. 2023, 2304.08818), section 3; LVDM's hierarchy (He et
-al. 2022, 2211.13221) is the same with other settings.
+long as one likes. A film that is there already comes in at its own rate and size (`like`): it goes on from
+its last key frames, or all of it are key frames (`hierarchy_tasks`). Align Your Latents (Blattmann et al.
+2023, 2304.08818), section 3; LVDM's hierarchy (He et al. 2022, 2211.13221) is the same with other settings.
 """
 
+import copy
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,20 +20,20 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn import functional
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyModel
-from mutoscope.diffusion.known import Known
+from mutoscope.diffusion.known import Known, shrunk
 from mutoscope.diffusion.noise import stream
 from mutoscope.models.precision import Precision, default_device, fast_dtype, prepared
+from mutoscope.pipelines.enlarger import Enlarger, Kept, faded, padded, pieces
 from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.generate import Step
 from mutoscope.pipelines.method import Method
 from mutoscope.pipelines.request import Request, asked
-from mutoscope.pipelines.rung import Rung, Telling, framewise_noise
+from mutoscope.pipelines.rung import Rung, Telling
 from mutoscope.video import Refusal, Video
 
-__all__ = ["Hierarchy", "faded"]
+__all__ = ["Hierarchy"]
 
 Latents = Float[Tensor, "1 c f h w"]
 TOGETHER = 16
@@ -61,15 +64,60 @@ class Hierarchy(Filmmaker):
         self.autoencoder = prepared(model.autoencoder, self.dtype, device=self.device, in_place=in_place)
         self._key = self._rung(model.unet, model)
         self._finer = None if model.interpolation is None else self._rung(model.interpolation, model)
-        self._larger = None if model.upscaler is None else self._rung(model.upscaler, model)
+        self.enlarger = None if model.upscaler is None else self._enlarger(model.upscaler, model)
         self.rounds = 0 if self._finer is None else self.chain.rounds
-        self.scale = 1 if self._larger is None else self.chain.scale
 
     def _rung(self, unet: Any, model: HierarchyModel) -> Rung:
         words = None if unet.config.text_dim is None else model.words
         return Rung(
             unet, words, model.facts.process, dtype=self.dtype, device=self.device, in_place=self._in_place
         )
+
+    def _enlarger(self, unet: Any, model: HierarchyModel) -> Enlarger:
+        chain = self.chain
+        return Enlarger(
+            self._rung(unet, model), chain.scale, chain.small_noise, chain.chunk, chain.overlap,
+            chain.steps_larger,
+        )  # fmt: skip
+
+    @property
+    def scale(self) -> int:
+        """How much larger the decoded film becomes."""
+        return 1 if self.enlarger is None else self.enlarger.scale
+
+    @property
+    def stride(self) -> int:
+        """Frames of the film from one key frame to the next."""
+        return self.chain.every**self.rounds
+
+    @property
+    def told(self) -> bool:
+        """Whether key frames know those before them."""
+        return self._key.told and self.chain.context > 0
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        width, height = self.facts.size
+        return [self.facts.size, (width // self.scale, height // self.scale)]
+
+    def like(self, *, fps: float, size: tuple[int, int]) -> "Hierarchy":
+        """The same networks, for films that come in at this rate and size.
+
+        Each round makes a rate of its own and the upscaler a size; a film is taken for what is nearest to it
+        (by ratio). So one at the rate of key frames needs nothing between them, and a small one stays small.
+        """
+        every, full, own = self.chain.every, self.facts.fps, self.facts.size
+        fewer = round(math.log(full / fps, every))
+        small = math.prod(size) * self.scale < math.prod(own)
+        rounds = min(max(self.rounds - fewer, 0), self.rounds)
+        return self.at(rounds=rounds, enlarger=None if small else self.enlarger)
+
+    def at(self, *, rounds: int, enlarger: Enlarger | None, **chain: Any) -> "Hierarchy":
+        """The same networks, used in another way."""
+        other = copy.copy(self)
+        other.rounds, other.enlarger = rounds, enlarger
+        other.chain = self.chain.model_copy(update=chain)
+        return other
 
     def request(self, prompt: str, **settings: Any) -> Request:
         """A complete request. Raises Refusal for ways of sampling that a hierarchy has no place for."""
@@ -87,31 +135,36 @@ class Hierarchy(Filmmaker):
         of ever more frames between them."""
         if len(requests) != 1:
             raise Refusal(f"{len(requests)} requests together: this model makes one film at a time")
-        [request] = requests
-        total = self._total(request)
-        for number, film in enumerate(self._films(request), start=1):
+        return self.sampled(requests[0])
+
+    def sampled(self, request: Request, *, known: Latents | None = None, before: int = 0) -> Iterator[Step]:
+        """The same, of a film whose first key frames are known, and so many of them stand `before` it."""
+        total = self._total(request, 0 if known is None else known.shape[2], before)
+        for number, film in enumerate(self._films(request, known, before), start=1):
             yield Step(number, total, film, self, request)
 
-    def _films(self, request: Request) -> Iterator[Latents]:
+    def _films(self, request: Request, known: Latents | None, before: int) -> Iterator[Latents]:
         """The film as far as it is, after every step."""
-        known = torch.empty(0)
-        for known in self._key_frames(request):
-            yield known
+        shape = self._shape(request)
+        begun = known if known is not None else torch.zeros(1, shape[0], 0, *shape[1:], device=self.device)
+        keys = begun[:, :, before:]
+        for film in self._key_frames(begun, request, count=self._frames(request, 0) + before):
+            keys = film[:, :, before:]
+            yield keys
         for number in range(self.rounds):
-            made = known
-            for made in self._between(known, request, number=number):
+            made = keys
+            for made in self._between(keys, request, number=number):
                 yield made
-            known = made
+            keys = made
 
-    def _key_frames(self, request: Request) -> Iterator[Latents]:
-        """Window after window of key frames."""
-        count, window, shape = self._frames(request, 0), self.chain.keys, self._shape(request)
-        film = torch.zeros(1, shape[0], 0, *shape[1:], device=self.device)
+    def _key_frames(self, film: Latents, request: Request, *, count: int) -> Iterator[Latents]:
+        """Window after window of key frames, after those of the film."""
+        window, shape = self.chain.keys, self._shape(request)
         telling = Telling(
             request, request.steps, request.guidance, self.chain.context_guidance, self.chain.context_noise
         )
         while film.shape[2] < count:
-            k = min(self.chain.context, film.shape[2]) if self._key.told else 0
+            k = self._seen(film.shape[2])
             seed = stream(request.seed, f"key frames {film.shape[2]}")
             white = self._noise(request, [seed], (shape[0], window, *shape[1:]))
             known = _opening(film[:, :, film.shape[2] - k :], like=white) if self._key.told else None
@@ -119,6 +172,10 @@ class Hierarchy(Filmmaker):
             for state in self._key.films(white, known, telling, seeds=[seed]):
                 film = torch.cat([before, state.clean[:, :, k:].float()], dim=2)[:, :, :count]
                 yield film
+
+    def _seen(self, made: int) -> int:
+        """How many key frames a window knows, of those that are made."""
+        return min(self.chain.context, made) if self._key.told else 0
 
     def _between(self, keys: Latents, request: Request, *, number: int) -> Iterator[Latents]:
         """Round `number` of interpolation: the keys stay what they are, to the bit."""
@@ -147,12 +204,12 @@ class Hierarchy(Filmmaker):
         c, f, h, w = shape
         return request.method.noise.prior(window=f).draw(seeds, (c, f, h, w), device=self.device)
 
-    def _total(self, request: Request) -> int:
+    def _total(self, request: Request, known: int, before: int) -> int:
         """Steps of sampling in all."""
-        count, window, k = self._frames(request, 0), self.chain.keys, self.chain.context
-        new = window - (k if self._key.told else 0)
-        windows = 1 + -(-max(0, count - window) // new)
-        total, length = windows * request.steps, (self.chain.span - 1) // self.chain.every
+        total, made = 0, known
+        while made < self._frames(request, 0) + before:
+            total, made = total + request.steps, made + self.chain.keys - self._seen(made)
+        length = (self.chain.span - 1) // self.chain.every
         for number in range(self.rounds):
             spans = -(-(self._frames(request, number) - 1) // length)
             total += -(-spans // TOGETHER) * self.chain.steps_between
@@ -169,9 +226,11 @@ class Hierarchy(Filmmaker):
         return config.out_channels, h, w
 
     def decode(
-        self, latents: Float[Tensor, "c f h w"], request: Request
+        self, latents: Float[Tensor, "c f h w"], request: Request, *, kept: Kept | None = None
     ) -> Iterator[UInt8[Tensor, "f h w 3"]]:
         """The pictures of a film, some frames at a time, in memory that does not grow with its length.
+
+        kept: pictures of it that stay what they are.
 
         Raises:
             Refusal: the latents hold NaN.
@@ -179,108 +238,42 @@ class Hierarchy(Filmmaker):
         if not bool(latents.isfinite().all()):
             raise Refusal("the latents hold NaN or infinity: they cannot be decoded; sample them again")
         left = request.frames
-        for pixels in faded(self._chunks(latents[None].to(self.device), request), self.chain.overlap):
-            yield self._pictures(pixels[:, :, :left], request)
+        for pixels in faded(self._chunks(latents[None].to(self.device), request, kept), self.chain.overlap):
+            pictures = self._pictures(pixels[:, :, :left], request)
+            yield pictures if kept is None else kept.placed(pictures, request.frames - left)
             left -= pixels.shape[2]
             if left <= 0:
                 return
 
-    def finer(self, film: Video, *, prompt: str, **settings: Any) -> Video:
-        """A small film, of any size, with `every` times the frames; its own pictures stay as they are.
-
-        Raises Refusal for a film of one frame, or a model without that part.
-        """
-        if self._finer is None or len(film) < 2:
-            raise Refusal(f"{len(film)} frames: a model with interpolation_unet/ puts some between two")
-        every, config = self.chain.every, self._finer.unet.config
-        shape = {"frames": every * (len(film) - 1) + 1, "fps": film.fps * every, "size": film.size}
-        request = self.request(prompt, **settings | shape)
-        pixels = _padded(film.tensor()[None], self.autoencoder.space_stride * config.factor)
-        keys = torch.cat([self._encoded(chunk) for chunk in pixels.split(self.chain.chunk, dim=2)], dim=2)
-        *_, latents = self._between(keys, request, number=self.rounds - 1)
-        made = faded(map(self._decoded, self._pieces(latents)), self.chain.overlap)
-        pictures = self._pictures(torch.cat(list(made), dim=2), request)
-        pictures[::every] = film.frames
-        return Video(pictures, request.fps, self.notes(request))
-
-    def larger(self, film: Video, *, prompt: str, **settings: Any) -> Video:
-        """A film `scale` times as wide and high, a chunk at a time. Raises Refusal for a model without that
-        part."""
-        if self._larger is None:
-            raise Refusal("this model has no upscaler_unet/ to make films larger; name another")
-        width, height = (side * self.scale for side in film.size)
-        shape = {"frames": len(film), "fps": film.fps, "size": (width, height)}
-        request = self.request(prompt, **settings | shape)
-        pixels = _padded(film.tensor()[None], self._larger.unet.config.factor).to(self.device)
-        starts = range(0, len(film), self.chain.chunk - self.chain.overlap)
-        chunks = (
-            self._enlarged(piece, request, first=first)
-            for first, piece in zip(starts, self._pieces(pixels), strict=False)
-        )
-        pictures = [self._pictures(chunk, request) for chunk in faded(chunks, self.chain.overlap)]
-        return Video(torch.cat(pictures), request.fps, self.notes(request))
-
-    def _chunks(self, latents: Latents, request: Request) -> Iterator[Float[Tensor, "1 3 f h w"]]:
+    def _chunks(
+        self, latents: Latents, request: Request, kept: Kept | None
+    ) -> Iterator[Float[Tensor, "1 3 f h w"]]:
         """Overlapping chunks of pixels, at the film's size."""
-        for number, piece in enumerate(self._pieces(latents)):
-            small, first = self._decoded(piece), number * (self.chain.chunk - self.chain.overlap)
-            yield small if self._larger is None else self._enlarged(small, request, first=first)
+        chunk, overlap = self.chain.chunk, self.chain.overlap
+        telling = Telling(request, self.chain.steps_larger)
+        for number, piece in enumerate(pieces(latents, chunk, overlap)):
+            small, first = self._decoded(piece), number * (chunk - overlap)
+            yield small if self.enlarger is None else self.enlarger(small, telling, first=first, kept=kept)
 
-    def _pieces(self, film: Latents) -> Iterator[Latents]:
-        """Overlapping chunks of frames."""
-        fresh = self.chain.chunk - self.chain.overlap
-        for first in range(0, max(1, film.shape[2] - self.chain.overlap), fresh):
-            yield film[:, :, first : first + self.chain.chunk]
+    def encode(self, pictures: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "c f h2 w2"]:
+        """The latents of pictures, made as small first as a film is before it is enlarged."""
+        step = self.autoencoder.space_stride * self._key.unet.config.factor
+        chunks = pictures.split(self.chain.chunk)
+        return torch.cat([self._encoded(padded(_pixels(part), step * self.scale)) for part in chunks], dim=1)
 
     def _pictures(self, pixels: Float[Tensor, "1 3 f h w"], request: Request) -> UInt8[Tensor, "f h2 w2 3"]:
         width, height = request.size
         return Video.from_tensor(pixels[0, :, :, :height, :width].float(), fps=request.fps).frames
 
     @torch.no_grad()
-    def _encoded(self, pixels: Float[Tensor, "1 3 f h w"]) -> Float[Tensor, "1 c f h2 w2"]:
-        mean = self.autoencoder.encode(pixels.to(self.device, self.dtype)).mean
-        return self.autoencoder.normalise(mean.float())
+    def _encoded(self, pixels: Float[Tensor, "1 3 f h w"]) -> Float[Tensor, "c f h2 w2"]:
+        small = shrunk(pixels.to(self.device), self.scale).to(self.dtype)
+        return self.autoencoder.normalise(self.autoencoder.encode(small).mean.float())[0]
 
     @torch.no_grad()
     def _decoded(self, latents: Latents) -> Float[Tensor, "1 3 f h2 w2"]:
         z = self.autoencoder.denormalise(latents.float()).to(self.dtype)
         return self.autoencoder.decode(z).float().clamp(-1, 1)
-
-    def _enlarged(
-        self, small: Float[Tensor, "1 3 f h w"], request: Request, *, first: int
-    ) -> Float[Tensor, "1 3 f h2 w2"]:
-        """Frames `first` and on, larger. Their noise is that of their numbers, so that what two chunks say
-        of a frame they share can be faded."""
-        assert self._larger is not None
-        height, width = (side * self.scale for side in small.shape[3:])
-        known = Known.small(small, height=height, width=width)
-        seed = stream(request.seed, "larger")
-        white, own = (
-            framewise_noise(s, (3, height, width), first=first, count=small.shape[2], device=self.device)
-            for s in (seed, stream(seed, "known"))
-        )
-        level = torch.full((1,), self.chain.small_noise, device=self.device)
-        known = known.noised(level, own, schedule=self._larger.schedule)
-        telling = Telling(request, self.chain.steps_larger)
-        *_, last = self._larger.films(white, known, telling, seeds=[stream(seed, f"chunk {first}")])
-        return last.clean.clamp(-1, 1)
-
-
-def faded(
-    chunks: Iterator[Float[Tensor, "1 c f h w"]], overlap: int
-) -> Iterator[Float[Tensor, "1 c f h w"]]:
-    """Chunks that share `overlap` frames with the next, joined: shared frames fade from one to the other."""
-    tail = None
-    for chunk in chunks:
-        if tail is not None and overlap:
-            share = rearrange(torch.arange(1, overlap + 1).to(chunk) / (overlap + 1), "f -> f 1 1")
-            chunk = torch.cat([torch.lerp(tail, chunk[:, :, :overlap], share), chunk[:, :, overlap:]], dim=2)
-        keep = chunk.shape[2] - overlap
-        if keep > 0:
-            yield chunk[:, :, :keep]
-        tail = chunk[:, :, max(keep, 0) :]
-    if tail is not None and tail.shape[2]:
-        yield tail
 
 
 def _opening(seen: Float[Tensor, "1 c k h w"], *, like: Latents) -> Known:
@@ -309,10 +302,8 @@ def _spans(keys: Latents, *, every: int, span: int) -> Float[Tensor, "s c span h
     return films
 
 
-def _padded(film: Float[Tensor, "1 3 f h w"], step: int) -> Float[Tensor, "1 3 f h2 w2"]:
-    """Height and width to whole steps, by repeating the last row and column."""
-    h, w = film.shape[3:]
-    return functional.pad(film, (0, -w % step, 0, -h % step, 0, 0), mode="replicate")
+def _pixels(pictures: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "1 3 f h w"]:
+    return Video(pictures, 1.0).tensor()[None]
 
 
 def _changed(method: Method, noise: Any) -> str:

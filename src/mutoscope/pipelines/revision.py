@@ -19,12 +19,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mutoscope.media import open_writer, read_video
-from mutoscope.pipelines.generate import Pipeline
+from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.output import Progress
 from mutoscope.pipelines.provenance import Provenance
 from mutoscope.pipelines.request import Request, one_line
 from mutoscope.pipelines.tasks import Animate, Extend, Interpolate, Task
 from mutoscope.pipelines.upscale import Upscale
+from mutoscope.pipelines.ways import as_done_by
 from mutoscope.video import Refusal, Video
 
 __all__ = ["NOTE", "Origin", "Record", "Work", "fingerprint", "recorded", "revise", "settled"]
@@ -112,7 +113,7 @@ class Work:
     @classmethod
     def of(
         cls,
-        pipeline: Pipeline,
+        pipeline: Filmmaker,
         task: Task,
         films: Sequence[Video],
         *,
@@ -128,19 +129,21 @@ class Work:
             Refusal: no words, or films that the task cannot be done on.
         """
         names = [Path(name).name for name in names[: len(films)]]
+        task = as_done_by(task, pipeline, films)
         shape = task.shape(films)
         prompt = prompt or films[0].notes.get("prompt")
         if not prompt:
             raise Refusal(f"{names[0]} carries no words; say in quotes what it shows")
         given = {name: value for name, value in settings.items() if value is not None}
-        return cls(task, films, names, pipeline.request(prompt, **{**task.usual, **given, **shape}))
+        return cls(task, films, names, task.request(pipeline, prompt, **given, **shape))
 
     @classmethod
-    def again(cls, record: Record, films: Sequence[Video], made: Provenance) -> "Work":
+    def again(cls, pipeline: Filmmaker, record: Record, films: Sequence[Video], made: Provenance) -> "Work":
         """What was done before, with the same films."""
-        return cls(record.task, films, [origin.name for origin in record.films], made.request)
+        task, names = as_done_by(record.task, pipeline, films), [origin.name for origin in record.films]
+        return cls(task, films, names, made.request)
 
-    def notes(self, pipeline: Pipeline) -> dict[str, str]:
+    def notes(self, pipeline: Filmmaker) -> dict[str, str]:
         """How it is made here: the notes of any film, and what it is made of."""
         notes = pipeline.notes(self.request)
         origins = [
@@ -148,31 +151,29 @@ class Work:
             for name, film in zip(self.names, self.films, strict=True)
         ]
         said = self.task.said(self.names)
-        record = {"task": self.task.model_dump(mode="json"), "films": origins}
+        record = {"task": self.task.settings(), "films": origins}
         return {**notes, "comment": f"{said}. {notes['comment']}", NOTE: json.dumps(record)}
 
-    def remarks(self, pipeline: Pipeline) -> list[str]:
+    def remarks(self, pipeline: Filmmaker) -> list[str]:
         """What a user should know before it is made."""
-        own, asked = pipeline.facts.size, self.request.size
+        (width, height), asked = pipeline.facts.size, self.request.size
         said = pipeline.remarks(self.request)
-        if asked != own:
+        if asked not in pipeline.sizes:
             said.append(
-                f"this model was made for {own[0]}x{own[1]} pixels; at {asked[0]}x{asked[1]} it may do worse"
+                f"this model was made for {width}x{height} pixels; at {asked[0]}x{asked[1]} it may do worse"
             )
         return said
 
-    def made(self, pipeline: Pipeline) -> Video:
+    def made(self, pipeline: Filmmaker) -> Video:
         """The film."""
         parts = self.task.parts(pipeline, self.films, self.request)
         pictures = [part.pictures for part in parts if part.pictures is not None]
         return Video(torch.cat(pictures), self.request.fps, self.notes(pipeline))
 
-    def write(self, pipeline: Pipeline, output: str | Path) -> Iterator[Progress]:
+    def write(self, pipeline: Filmmaker, output: str | Path) -> Iterator[Progress]:
         """Makes the film and writes it; it appears when it is whole."""
         request = self.request
-        with open_writer(
-            output, fps=request.fps, size=request.size, notes=self.notes(pipeline)
-        ) as writer:
+        with open_writer(output, fps=request.fps, size=request.size, notes=self.notes(pipeline)) as writer:
             for part in self.task.parts(pipeline, self.films, request):
                 if part.pictures is not None:
                     writer.write(part.pictures)
@@ -180,7 +181,7 @@ class Work:
 
 
 def revise(
-    pipeline: Pipeline,
+    pipeline: Filmmaker,
     task: Task,
     *,
     films: Video | Sequence[Video],

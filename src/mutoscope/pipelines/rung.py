@@ -25,6 +25,7 @@ from mutoscope.diffusion.known import Condition, Conditioned, Known
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.prior import Fresh
 from mutoscope.diffusion.process import Process
+from mutoscope.diffusion.reconstruction import Replacement
 from mutoscope.diffusion.sampler import State, sample
 from mutoscope.models.precision import prepared
 from mutoscope.models.unet import UNet
@@ -82,25 +83,28 @@ class Rung:
         return self.unet.config.in_channels > self.unet.config.out_channels
 
     def films(
-        self, white: Film, known: Known | None, telling: Telling, *, seeds: Sequence[int]
-    ) -> Iterator[State]:
+        self, white: Film, known: Known | None, telling: Telling, *, seeds: Sequence[int],
+        held: tuple[Sequence[int], Float[Tensor, "b c k h w"]] | None = None,
+    ) -> Iterator[State]:  # fmt: skip
         """Samples films from noise `white`, one a seed; the seeds are for all further noise.
 
-        known: what is known of them; None for a network that cannot be told.
+        known: what is known of them; None for a network that cannot be told. held: frames, and what they are:
+        they are put in their places at every step, for a network that was not trained to be told them.
         """
         request, shape = telling.request, tuple(white.shape[1:])
         fresh = Fresh(seeds, shape, request.method.noise.prior(), device=self.device)  # type: ignore[arg-type]
+        denoiser = self._guided(known, telling, seeds=seeds, like=white)
+        if held is not None:
+            denoiser = Replacement(denoiser, *held, fresh)
         states = sample(
-            self._guided(known, telling, seeds=seeds, like=white), white,
+            denoiser, white,
             plan=full_sequence(telling.steps, white.shape[2]),
             condition=self._condition(request.prompt, count=len(white)),
             sampler=SAMPLERS[request.sampler], fresh=fresh,
         )  # fmt: skip
         return (replace(state, clean=_in_place(known, state.clean)) for state in states)
 
-    def _guided(
-        self, known: Known | None, telling: Telling, *, seeds: Sequence[int], like: Film
-    ) -> Denoiser:
+    def _guided(self, known: Known | None, telling: Telling, *, seeds: Sequence[int], like: Film) -> Denoiser:
         """The denoiser of these films, guided by words and by what is known."""
         negative = self._condition(telling.request.negative, count=len(like))
         scale = telling.guidance if self.words is not None else 1.0

@@ -5,7 +5,8 @@
     Interpolate   each second or fourth picture       a film of faded frames, roughly right, is made right
 
 Each says what is known (`condition.Given`) and leaves the rest to a plan of noise levels and any model
-(`condition.Maker`). A causal autoencoder lets the first latent frame hold one picture and the others
+(`condition.Maker`). Models of other kinds do some of it in their own way (`ways`): the same settings, and
+other parts. A causal autoencoder lets the first latent frame hold one picture and the others
 `time_stride`, so what is shown to the model always opens with a picture of its own, as in its training.
 """
 
@@ -13,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from einops import rearrange
@@ -27,9 +28,12 @@ from mutoscope.pipelines.condition import Agreeing, Given, Latents, Maker, Pictu
 from mutoscope.pipelines.request import Request
 from mutoscope.video import Refusal, Video
 
+if TYPE_CHECKING:
+    from mutoscope.pipelines.filmmaker import Filmmaker
+
 Picture = UInt8[Tensor, "1 h w 3"]
 
-__all__ = ["Animate", "Extend", "Interpolate", "Part", "Rework", "Span", "Task", "levels"]
+__all__ = ["Animate", "Extend", "Interpolate", "Part", "Rework", "Shot", "Span", "Task", "later", "levels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +51,39 @@ class Task(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: str
-    usual: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def of(cls, task: "Task", maker: Any, films: Sequence[Video]) -> Self:
+        """The task as this model does it, complete: what was left out is the model's own.
+
+        Raises:
+            Refusal: a setting that the model has no place for.
+        """
+        return cls(**task.model_dump())
+
+    def settings(self) -> dict[str, Any]:
+        """What was said or settled, as plain values: of these the same task can be made again."""
+        return {"kind": self.kind} | self.model_dump(mode="json", exclude_unset=True)
+
+    def request(self, maker: "Filmmaker", prompt: str, **settings: Any) -> Request:
+        """What is asked of the model; settings that are left out are its own."""
+        return maker.request(prompt, **settings)
+
+    @property
+    @abstractmethod
+    def ending(self) -> str:
+        """What is put after the name of a film for that of what is made of it."""
 
     @abstractmethod
     def shape(self, films: Sequence[Video]) -> dict[str, Any]:
         """`frames`, `size` and `fps` of what is made of these films. Raises Refusal if nothing can be."""
 
     @abstractmethod
-    def parts(self, maker: Maker, films: Sequence[Video], request: Request) -> Iterator[Part]:
-        """Makes the film, part by part; the pictures of all parts joined are `request.frames` of them."""
+    def parts(self, maker: Any, films: Sequence[Video], request: Request) -> Iterator[Part]:
+        """Makes the film, part by part; the pictures of all parts joined are `request.frames` of them.
+
+        maker: the model, of the kind that `of` settled the task for.
+        """
 
     @abstractmethod
     def said(self, names: Sequence[str]) -> str:
@@ -79,6 +107,10 @@ class Extend(Task):
     steady: float = Field(0.0, ge=0, lt=1)
     only_new: bool = False
 
+    @property
+    def ending(self) -> str:
+        return "extended"
+
     def shape(self, films: Sequence[Video]) -> dict[str, Any]:
         [film] = films
         if self.only_new and not self.frames:
@@ -101,11 +133,8 @@ class Extend(Task):
         for part in self._go_on(maker, latents, request):
             yield part
         whole = request.model_copy(update={"frames": shown + self.frames})
-        seen = 0
-        for pictures in maker.decode(torch.cat(latents, dim=1), whole):
-            if (new := pictures[max(shown - seen, 0) :]).numel():
-                yield Part(part.total, part.total, new)
-            seen += len(pictures)
+        for new in later(maker.decode(torch.cat(latents, dim=1), whole), shown):
+            yield Part(part.total, part.total, new)
 
     def _go_on(self, maker: Maker, latents: list[Latents], request: Request) -> Iterator[Part]:
         """Appends window after window of new latents."""
@@ -146,6 +175,10 @@ class Animate(Task):
     frames: int = Field(ge=2, le=100_000)
     fps: float = Field(gt=0, le=1000)
     steady: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def ending(self) -> str:
+        return "moving"
 
     def shape(self, films: Sequence[Video]) -> dict[str, Any]:
         for film in films:
@@ -197,8 +230,10 @@ class Rework(Task, ABC):
     was.
     """
 
-    usual: ClassVar[dict[str, Any]] = {"guidance": 1.0}
     strength: float = Field(gt=0, le=1)
+
+    def request(self, maker: "Filmmaker", prompt: str, **settings: Any) -> Request:
+        return super().request(maker, prompt, **{"guidance": 1.0} | settings)
 
     @abstractmethod
     def rough(self, film: Video, span: Span, request: Request) -> Pictures:
@@ -223,15 +258,20 @@ class Rework(Task, ABC):
         spans, last = self.spans(request, maker.facts.frames), None
         denoiser = self.denoiser(maker, request)
         for number, span in enumerate(spans):
-            shot = _Shot(self, maker, film, span, request)
+            shot = self.shot(maker, film, span, request)
             given = shot.given(last)
             for state in take(
-                maker, request, given, frames=span.frames, number=number, denoiser=shot.agreeing(denoiser)
-            ):
+                maker, request, given, frames=span.frames, number=number,
+                denoiser=shot.denoiser(denoiser, last),
+            ):  # fmt: skip
                 yield Part(number * state.steps + state.step, len(spans) * state.steps)
             made = shot.finished(given, state.clean[0])
             yield Part((number + 1) * state.steps, len(spans) * state.steps, made[min(number, 1) :])
             last = made[-1:]
+
+    def shot(self, maker: Maker, film: Video, span: Span, request: Request) -> "Shot":
+        """A span, ready to be made."""
+        return _Agreed(self, maker, film, span, request)
 
     def denoiser(self, maker: Maker, request: Request) -> Denoiser:
         """Guesses pieces of the film."""
@@ -241,9 +281,25 @@ class Rework(Task, ABC):
         return window - 1
 
 
+class Shot(ABC):
+    """One span being made. `last` is the picture that the span before ended with, None at the beginning."""
+
+    @abstractmethod
+    def given(self, last: Picture | None) -> Given:
+        """What is known before."""
+
+    @abstractmethod
+    def denoiser(self, denoiser: Denoiser, last: Picture | None) -> Denoiser:
+        """The denoiser, led by what its pictures must show."""
+
+    @abstractmethod
+    def finished(self, given: Given, sampled: Latents) -> Pictures:
+        """The span's pictures, of what was given and of the latents that were sampled."""
+
+
 @dataclass(frozen=True, eq=False)
-class _Shot:
-    """One span being made."""
+class _Agreed(Shot):
+    """A span that begins from a rough one, and whose every guess is made to agree."""
 
     task: Rework
     maker: Maker
@@ -263,7 +319,7 @@ class _Shot:
         frames = self.maker.encode(known)[None]
         return Given(places=[0], frames=frames, rough=rough, strength=self.task.strength)
 
-    def agreeing(self, denoiser: Denoiser) -> Denoiser:
+    def denoiser(self, denoiser: Denoiser, last: Picture | None) -> Denoiser:
         return Agreeing(denoiser, self.maker.encode, self.decoded, lambda seen: self.agree(seen.float()))
 
     def decoded(self, latents: Latents) -> Pictures:
@@ -287,8 +343,19 @@ class Interpolate(Rework):
     """
 
     kind: Literal["interpolate"] = "interpolate"
-    factor: Literal[2, 4] = 2
+    factor: int = Field(2, ge=2)
     strength: float = Field(0.3, gt=0, le=1)
+
+    @classmethod
+    def of(cls, task: Task, maker: Any, films: Sequence[Video]) -> Self:
+        made = super().of(task, maker, films)
+        if made.factor not in (2, 4):
+            raise Refusal(f"factor is {made.factor}; this model puts frames between others by 2 or 4")
+        return made
+
+    @property
+    def ending(self) -> str:
+        return f"{self.factor}x-frames"
 
     def shape(self, films: Sequence[Video]) -> dict[str, Any]:
         [film] = films
@@ -304,14 +371,14 @@ class Interpolate(Rework):
         return f"{names[0]} with {self.factor} times the frames"
 
     def rough(self, film: Video, span: Span, request: Request) -> Pictures:
-        known = self._known(film, span).float()
+        known = self.known(film, span).float()
         share = torch.arange(self.factor) / self.factor
         faded = torch.lerp(known[:-1, None], known[1:, None], rearrange(share, "n -> n 1 1 1"))
         return torch.cat([rearrange(faded, "f n h w c -> (f n) h w c"), known[-1:]]).round().to(torch.uint8)
 
     def agree(self, pictures: Float[Tensor, "f h w 3"], film: Video, *, span: Span) -> Pictures:
         pictures = levels(pictures)
-        pictures[:: self.factor] = self._known(film, span)
+        pictures[:: self.factor] = self.known(film, span)
         return pictures
 
     def opening(self, rough: Pictures, last: Picture | None) -> Picture | None:
@@ -320,8 +387,17 @@ class Interpolate(Rework):
     def _length(self, window: int) -> int:
         return max((window - 1) // self.factor, 1) * self.factor
 
-    def _known(self, film: Video, span: Span) -> Pictures:
+    def known(self, film: Video, span: Span) -> Pictures:
+        """The film's own pictures of a span."""
         return film.frames[span.first // self.factor : span.last // self.factor + 1]
+
+
+def later(parts: Iterator[Pictures], shown: int) -> Iterator[Pictures]:
+    """Pictures that come in parts, without the first `shown`."""
+    for pictures in parts:
+        if len(pictures) > shown:
+            yield pictures[shown:]
+        shown = max(shown - len(pictures), 0)
 
 
 def levels(pictures: Float[Tensor, "f h w 3"]) -> Pictures:

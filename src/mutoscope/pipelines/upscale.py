@@ -10,7 +10,7 @@ tiles, whose guesses are fused at every step (`windows.Windowed`).
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from einops import rearrange
 from jaxtyping import Float
@@ -22,20 +22,32 @@ from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.windows import Windowed
 from mutoscope.pipelines.condition import Maker, Pictures
 from mutoscope.pipelines.request import Request
-from mutoscope.pipelines.tasks import Rework, Span, levels
+from mutoscope.pipelines.tasks import Rework, Span, Task, levels
 from mutoscope.video import Refusal, Video
 
-__all__ = ["Upscale"]
+__all__ = ["Upscale", "scaled", "times_larger"]
 
 Levels = Float[Tensor, "f h w 3"]
 
 
 class Upscale(Rework):
-    """A film of `size` (width, height) out of a smaller one."""
+    """A film of `size` (width, height) out of a smaller one; (0, 0) is as large as the model makes it."""
 
     kind: Literal["upscale"] = "upscale"
-    size: tuple[int, int]
+    size: tuple[int, int] = (0, 0)
     strength: float = Field(0.2, gt=0, le=1)
+
+    @classmethod
+    def of(cls, task: Task, maker: Any, films: Sequence[Video]) -> Self:
+        made = super().of(task, maker, films)
+        if made.size == (0, 0):
+            width, height = times_larger(made, films, 2)
+            raise Refusal(f"this model makes any size; say which with --size, like {width}x{height}")
+        return made
+
+    @property
+    def ending(self) -> str:
+        return f"{self.size[0]}x{self.size[1]}"
 
     def shape(self, films: Sequence[Video]) -> dict[str, Any]:
         [film] = films
@@ -67,6 +79,19 @@ def scaled(pictures: Levels, size: tuple[int, int]) -> Float[Tensor, "f height w
     channels = rearrange(pictures, "f h w c -> f c h w")
     made = functional.interpolate(channels, (size[1], size[0]), mode="bicubic", antialias=True)
     return rearrange(made, "f c h w -> f h w c")
+
+
+def times_larger(task: Any, films: Sequence[Video], factor: int) -> tuple[int, int]:
+    """The size of the film, so many times as wide and high. Raises Refusal if another was asked for."""
+    width, height = films[0].size
+    size = (width * factor, height * factor)
+    if task.size not in ((0, 0), size):
+        asked, own, able = (f"{w}x{h}" for w, h in (task.size, (width, height), size))
+        raise Refusal(
+            f"size is {asked}, and the film is {own}; this model makes it {factor} times as wide and high: "
+            f"{able}, or leave it out"
+        )
+    return size
 
 
 def _part(film: Video, span: Span) -> Pictures:
