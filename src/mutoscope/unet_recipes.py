@@ -3,12 +3,15 @@
 vdm-smoke   Video Diffusion Models on tiny clips of the made world, end to end: for tests and newcomers
 vdm         the same at a size for patient processors: pictures first, then clips with pictures beside them
 vdm-gpu     the same, larger, for one GPU
+
+vdm-larger-smoke, vdm-larger    a stage of a cascade: it makes the films of those above twice as wide and high
 """
 
 from typing import Literal
 
-from mutoscope.models.unet_config import UNetConfig, vdm
+from mutoscope.models.unet_config import UNetConfig, align, vdm
 from mutoscope.training.footage import ClipSettings
+from mutoscope.training.known import KnownSettings
 from mutoscope.training.loop import TrainSettings
 from mutoscope.training.optimizer import OptimizerSettings
 from mutoscope.training.pixel_course import PixelRecipe, TextSettings, UNetPiece
@@ -27,6 +30,14 @@ def _network(channels: tuple[int, ...], *, text: int, layers: int, head: int = 3
     return UNetConfig(
         in_channels=3, out_channels=3, channels=channels, layers=layers, attention=attends,
         heads=tuple(width // head for width in channels), groups=8, text_dim=text, time=vdm(levels=attends),
+    )  # fmt: skip
+
+
+def _enlarging(channels: tuple[int, ...], *, layers: int, head: int = 16) -> UNetConfig:
+    """Of convolutions, with attention only in the middle, so that a patch stands for the whole; no words."""
+    return UNetConfig(
+        in_channels=7, out_channels=3, channels=channels, layers=layers, groups=8, labels=1, time=align(),
+        attention=tuple(False for _ in channels), heads=tuple(width // head for width in channels),
     )  # fmt: skip
 
 
@@ -92,4 +103,44 @@ VDM_GPU = PixelRecipe(
     ),
 )
 
-UNET_RECIPES = {"vdm-smoke": VDM_SMOKE, "vdm": VDM, "vdm-gpu": VDM_GPU}
+HALF = KnownSettings(kind="small", factor=2, noise=0.3)
+
+VDM_LARGER_SMOKE = PixelRecipe(
+    about="a stage of a cascade on tiny patches, end to end; it blurs",
+    clips=ClipSettings(frames=4, width=48, height=32, fps=6.0),
+    network=_enlarging((16, 16), layers=1),
+    pieces=(
+        UNetPiece(
+            unet=UNetSettings(clips=2, frames=0, pictures=4, patch=(16, 16), known=HALF),
+            train=_training(steps=4, seed=1, ema=0.9, precision="float32", log=2, warmup=1),
+        ),
+        UNetPiece(
+            unet=UNetSettings(clips=2, frames=4, patch=(16, 16), known=HALF),
+            train=_training(steps=4, seed=2, ema=0.9, precision="float32", log=2, warmup=1),
+        ),
+    ),
+    steps=2,
+    threads=1,
+)
+
+VDM_LARGER = PixelRecipe(
+    about="a stage of a cascade: the films of vdm at 96x64, for patient processors with fast bfloat16",
+    clips=ClipSettings(frames=8, width=96, height=64, fps=8.0),
+    network=_enlarging((32, 64, 96), layers=1),
+    pieces=(
+        UNetPiece(
+            unet=UNetSettings(clips=4, frames=0, pictures=8, patch=(32, 32), known=HALF),
+            train=_training(minutes=10, seed=1, ema=0.99, decay=0.0),
+        ),
+        UNetPiece(
+            unet=UNetSettings(clips=4, frames=8, patch=(32, 32), known=HALF),
+            train=_training(minutes=30, seed=2, ema=0.998),
+        ),
+    ),
+    steps=8,
+)
+
+UNET_RECIPES = {
+    "vdm-smoke": VDM_SMOKE, "vdm": VDM, "vdm-gpu": VDM_GPU, "vdm-larger-smoke": VDM_LARGER_SMOKE,
+    "vdm-larger": VDM_LARGER,
+}  # fmt: skip

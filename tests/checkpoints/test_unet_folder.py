@@ -1,12 +1,19 @@
 """A folder of a U-Net holds all of it, and a damaged one is refused in one line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from mutoscope.checkpoints.folder import save_model
-from mutoscope.checkpoints.unet_folder import is_unet_folder, load_unet_model, save_unet_model
+from mutoscope.checkpoints.unet_folder import (
+    StageFacts,
+    is_stage_folder,
+    is_unet_folder,
+    load_unet_model,
+    save_unet_model,
+)
 from mutoscope.video import Refusal
 from tiny import tiny_model, tiny_unet_model
 
@@ -23,6 +30,14 @@ def test_what_is_written_is_read_again(tmp_path: Path, words: bool, known: bool)
     if back.words is not None and model.words is not None:
         one, two = (text.say(["a man in the rain"]).rows for text in (back.words, model.words))
         torch.testing.assert_close(one, two)
+
+
+def test_a_stage_of_a_cascade_says_so(tmp_path: Path):
+    model = replace(tiny_unet_model(known=True), stage=StageFacts(factor=4, noise=0.2))
+    folder = save_unet_model(model, tmp_path / "stage")
+    assert is_stage_folder(folder) and load_unet_model(folder).stage == model.stage
+    other = save_unet_model(tiny_unet_model(known=True), tmp_path / "model")
+    assert not is_stage_folder(other) and load_unet_model(other).stage is None
 
 
 def test_the_fingerprint_is_that_of_the_weights(tmp_path: Path):

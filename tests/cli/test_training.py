@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from mutoscope import cli
+from mutoscope.media import read_video
+from mutoscope.video import Video
 
 TINY = (
     "--clips.width 32 --clips.height 32 --clips.frames 3 --autoencoder.frames 3 --latents 8 --measure 1 "
@@ -75,3 +78,23 @@ def test_a_u_net_trains_draws_and_films(tmp_path: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert cli.main(["train", "vdm-smoke", *again, *tiny]) == 2
     assert "trained as a whole" in capsys.readouterr().err
+
+
+def test_a_stage_trains_draws_and_enlarges(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run, model = tmp_path / "run", ["--model", str(tmp_path / "run" / "model")]
+    tiny = "--clips.width 32 --clips.height 16 --pieces.1.train.steps 1 --pieces.2.train.steps 1 --steps 1"
+    command = ["train", "vdm-larger-smoke", "--out", str(run), "--sheets", "0.0001", *tiny.split()]
+    assert cli.main(command) == 0
+    assert "mutoscope upscale FILM" in capsys.readouterr().out
+    assert "unet-2-000001.png" in {path.name for path in (run / "sheets").iterdir()}
+    Video(torch.full((3, 8, 10, 3), 90, dtype=torch.uint8), 6.0).save(tmp_path / "a")
+    assert cli.main(["upscale", str(tmp_path / "a"), "--output", str(tmp_path / "b"), *model]) == 0
+    assert (len(read_video(tmp_path / "b")), read_video(tmp_path / "b").size) == (3, (20, 16))
+    assert cli.main(["reproduce", str(tmp_path / "b"), "--output", str(tmp_path / "c"), *model]) == 0
+    one, two = ([file.read_bytes() for file in sorted((tmp_path / n).iterdir())] for n in "bc")
+    assert one == two
+    capsys.readouterr()
+    for command in (["generate", "a man"], ["extend", str(tmp_path / "a")], ["plan", "full"]):
+        assert cli.main([*command, *model]) == 2
+        said = capsys.readouterr().err
+        assert "mutoscope upscale FILM" in said and said.count("\n") == 1

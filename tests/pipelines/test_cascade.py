@@ -1,19 +1,24 @@
-"""Coarse films become finer ones, and what is known of them stays."""
+"""Coarse films of pixels become finer ones, and what is known of them stays."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from einops import reduce
 
-from mutoscope.checkpoints.unet_folder import UNetModel
+from mutoscope.checkpoints.unet_folder import StageFacts, UNetModel
 from mutoscope.pipelines import Pipeline
-from mutoscope.pipelines.cascade import Stage, between, sharpened
+from mutoscope.pipelines.cascade import Between, Sharpened, Stage
+from mutoscope.pipelines.revision import Work, revise
+from mutoscope.pipelines.sheets import larger_sheet
+from mutoscope.pipelines.tasks import Animate, Extend, Interpolate
+from mutoscope.pipelines.upscale import Upscale
+from mutoscope.pipelines.ways import as_done_by
 from mutoscope.video import Refusal, Video
 from tiny import tiny_unet_model
 
-WORDS = "a man walking in the rain"
-QUICK: dict[str, Any] = {"steps": 3, "guidance": 1.0}
+QUICK: dict[str, Any] = {"prompt": "a man walking in the rain", "steps": 3}
 
 
 def coarse(*, frames: int = 4, side: int = 8, seed: int = 0) -> Video:
@@ -27,46 +32,120 @@ def pipeline_of(*, known: bool = False) -> Pipeline:
 
 @pytest.mark.parametrize("known", [True, False], ids=["told what is known", "reconstruction guidance"])
 def test_frames_come_between_and_known_ones_stay(known: bool):
-    film = coarse(frames=4)
-    made = between(pipeline_of(known=known), film, prompt=WORDS, factor=4, **QUICK)
+    """Thirteen frames of a model that sees eight: two spans of five, and one."""
+    film, pipeline = coarse(frames=4), pipeline_of(known=known)
+    made = revise(pipeline, Interpolate(factor=4), films=film, **QUICK)
     assert (len(made), made.fps, made.size) == (13, 24, (8, 8))
     assert torch.equal(made.frames[::4], film.frames)
-    other = between(pipeline_of(known=known), coarse(frames=4, seed=1), prompt=WORDS, factor=4, **QUICK)
+    other = revise(pipeline, Interpolate(factor=4), films=coarse(frames=4, seed=1), **QUICK)
     assert (made.frames[1].int() - other.frames[1].int()).abs().float().mean() > 0.5
-
-
-def test_nothing_is_between_one_frame_or_for_a_model_that_sees_too_few():
-    with pytest.raises(Refusal, match="there must be two frames"):
-        between(pipeline_of(), coarse(frames=1), prompt=WORDS)
-    with pytest.raises(Refusal, match="a model that sees 9"):
-        between(pipeline_of(), coarse(), prompt=WORDS, factor=8)
 
 
 def shrunk(film: Video) -> torch.Tensor:
     return reduce(film.tensor(), "c f (h y) (w x) -> c f h w", "mean", y=2, x=2)
 
 
-def test_a_sharpened_film_is_larger_and_nearer_to_the_small_one_than_without_guidance():
+def test_a_sharpened_film_is_larger_and_nearer_to_the_small_one_than_a_film_of_words():
     film, pipeline = coarse(), pipeline_of()
-    near, far = (
-        sharpened(pipeline, film, prompt=WORDS, factor=2, weight=weight, steps=8, guidance=1.0)
-        for weight in (None, 0.0)
-    )
-    assert near.size == far.size == (16, 16) and len(near) == 4
+    near = revise(pipeline, Upscale(size=(16, 16)), films=film, **QUICK | {"steps": 8})
+    assert near.size == (16, 16) and len(near) == 4
+    far = pipeline.generate(**QUICK | {"steps": 8}, frames=4, guidance=1.0)
     errors = [float((shrunk(made) - film.tensor()).square().mean()) for made in (near, far)]
     assert errors[0] < 0.8 * errors[1]
 
 
-def small_model() -> UNetModel:
-    return tiny_unet_model(known=True)
+def test_a_long_film_is_sharpened_span_by_span():
+    """Of ten frames the last three open with the eighth, which the first span made."""
+    pipeline, film = pipeline_of(), coarse(frames=10)
+    made = revise(pipeline, Upscale(size=(16, 16)), films=film, **QUICK)
+    assert len(made) == 10
+    first = revise(pipeline, Upscale(size=(16, 16)), films=film[:8], **QUICK)
+    assert torch.equal(made.frames[:8], first.frames)
+    changed = film.frames.clone()
+    changed[7] = 255 - changed[7]
+    other = revise(pipeline, Upscale(size=(16, 16)), films=Video(changed, 6.0), **QUICK)
+    assert not torch.equal(made.frames[9], other.frames[9])
 
 
-def test_a_stage_enlarges_any_film_and_sees_it():
-    stage = Stage(small_model(), factor=2, precision="float32")
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Interpolate(factor=8), r"factor is 8; this model sees 8 frames, .* up to 7 will do"),
+        (Interpolate(strength=0.5), "strength is 0.5"),
+        (Upscale(strength=0.5, size=(16, 16)), "strength is 0.5"),
+        (Upscale(size=(16, 24)), r"2, 3, \.\.\. times as large, in multiples of 2 pixels"),
+        (Upscale(), "say which with --size, like 16x16"),
+        (Upscale(size=(8, 8)), "a larger one can be made"),
+    ],
+    ids=str,
+)
+def test_what_a_model_of_films_cannot_do_is_refused(task: Any, said: str):
+    with pytest.raises(Refusal, match=said):
+        revise(pipeline_of(), task, films=coarse(), **QUICK)
+
+
+def test_the_way_of_a_task_is_that_of_the_model():
+    pipeline, films = pipeline_of(), [coarse()]
+    assert type(as_done_by(Interpolate(), pipeline, films)) is Between
+    assert type(as_done_by(Upscale(size=(16, 16)), pipeline, films)) is Sharpened
+    assert type(as_done_by(Extend(frames=2), pipeline, films)) is Extend
+
+
+def stage_model(**facts: Any) -> UNetModel:
+    model = tiny_unet_model(known=True, words=facts.pop("words", True))
+    return replace(model, stage=StageFacts(**facts))
+
+
+@pytest.fixture(scope="module")
+def stage() -> Stage:
+    return Stage(stage_model(), precision="float32", device="cpu")
+
+
+def test_a_stage_enlarges_any_film_and_sees_it(stage: Stage):
     film, other = coarse(frames=11), coarse(frames=11, seed=1)
-    made = stage(film, prompt=WORDS, **QUICK)
+    made = revise(stage, Upscale(), films=film, **QUICK)
     assert (len(made), made.size, made.fps) == (11, (16, 16), 6.0)
-    assert torch.equal(made.frames, stage(film, prompt=WORDS, **QUICK).frames)
-    assert not torch.equal(made.frames, stage(other, prompt=WORDS, **QUICK).frames)
-    noisier = Stage(small_model(), 2, 0.5, "float32")(film, prompt=WORDS, **QUICK)
-    assert not torch.equal(made.frames, noisier.frames)
+    assert torch.equal(made.frames, revise(stage, Upscale(size=(16, 16)), films=film, **QUICK).frames)
+    assert not torch.equal(made.frames, revise(stage, Upscale(), films=other, **QUICK).frames)
+    noisier = Stage(stage_model(noise=0.5), precision="float32", device="cpu")
+    assert not torch.equal(made.frames, revise(noisier, Upscale(), films=film, **QUICK).frames)
+    said = revise(stage, Upscale(), films=film, **QUICK | {"prompt": "a child at night"})
+    assert not torch.equal(made.frames, said.frames)
+
+
+def test_a_stage_that_reads_no_words_needs_none():
+    silent = Stage(stage_model(words=False), precision="float32", device="cpu")
+    work = Work.of(silent, Upscale(), [coarse(frames=2)], steps=1)
+    assert work.made(silent).size == (16, 16)
+    assert any("reads no words" in remark for remark in work.remarks(silent))
+    with pytest.raises(Refusal, match="guidance is 2"):
+        Work.of(silent, Upscale(), [coarse(frames=2)], guidance=2.0)
+
+
+def test_a_stage_does_nothing_else(stage: Stage):
+    for task in (Extend(frames=1), Animate(frames=2, fps=2), Interpolate()):
+        with pytest.raises(Refusal, match="makes films larger, and does nothing else"):
+            revise(stage, task, films=coarse(), **QUICK)
+    for call in (stage.request, stage.steps):
+        with pytest.raises(Refusal, match="mutoscope upscale"):
+            call("a man")
+    with pytest.raises(Refusal, match=r"size is 24x24, .* 2 times as wide and high: 16x16"):
+        revise(stage, Upscale(size=(24, 24)), films=coarse(), **QUICK)
+    with pytest.raises(Refusal, match="is no stage"):
+        Stage(tiny_unet_model())
+
+
+def test_a_stage_needs_channels_for_what_it_is_shown():
+    with pytest.raises(Refusal, match="takes 3 channels; a stage, which sees a small film, takes 7"):
+        replace(tiny_unet_model(), stage=StageFacts())
+
+
+def test_a_sheet_shows_what_a_stage_makes(tmp_path):
+    from mutoscope.data.loader import WorldSource
+    from mutoscope.data.world import SMALL
+
+    source = WorldSource(SMALL, frames=3, size=(32, 16), fps=6.0, seed=1)
+    model = stage_model()
+    model = replace(model, facts=model.facts.model_copy(update={"steps": 1}))
+    path = larger_sheet(model, source, path=tmp_path / "sheet.png", count=1)
+    assert path.stat().st_size > 0

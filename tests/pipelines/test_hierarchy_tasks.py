@@ -66,10 +66,9 @@ def test_what_follows_depends_on_the_context_at_the_places_of_key_frames(maker: 
 
 
 def test_seed_and_words_change_what_follows(maker: Hierarchy):
+    film = clip(2, width=8, height=8, fps=6.0)
     usual, same, *others = (
-        revise(maker, Extend(frames=2), films=clip(2, width=8, height=8, fps=6.0), **QUICK | settings).frames[
-            2:
-        ]
+        revise(maker, Extend(frames=2), films=film, **QUICK | settings).frames[2:]
         for settings in ({}, {}, {"seed": 1}, {"prompt": "a child at night"})
     )
     assert torch.equal(usual, same) and all(not torch.equal(usual, other) for other in others)
@@ -142,7 +141,7 @@ ALOOF = Hierarchy(
         (Interpolate(), {}, ALONE, "interpolation_unet/"),
         (Upscale(size=(16, 20)), {}, None, "size is 16x20, and the film is 8x8; .* 2 times .*: 16x16"),
         (Upscale(strength=0.4), {}, None, "strength is 0.4"),
-        (Upscale(), {"guidance": 2.0}, None, "the upscaler reads no words"),
+        (Upscale(), {"guidance": 2.0}, None, "this network reads no words"),
         (Upscale(), {}, ALONE, "upscaler_unet/"),
         (Extend(frames=3), {}, ALOOF, "cannot go on from any"),
         (Animate(frames=3, fps=2), {}, ALOOF, "cannot go on from any"),

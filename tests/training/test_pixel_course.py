@@ -98,6 +98,27 @@ def test_digits_are_trained_on_by_their_archive(tmp_path: Path):
     assert load_unet_model(tmp_path / "run" / "model").facts.vocabulary == ""
 
 
+STAGE = {"clips.width": "32", "clips.height": "16", "pieces.1.train.steps": "2", "pieces.2.train.steps": "1"}
+
+
+def test_a_stage_is_trained_on_small_versions_and_its_folder_says_so(tmp_path: Path):
+    recipe = resolve("vdm-larger-smoke", STAGE)
+    assert isinstance(recipe, PixelRecipe)
+    list(run(recipe, tmp_path))
+    model = load_unet_model(tmp_path / "model")
+    assert model.stage is not None and (model.stage.factor, model.stage.noise) == (2, 0.1)
+    assert (model.facts.size, model.facts.frames, model.words) == ((32, 16), 4, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"pieces.1.unet.known.factor": "4"}, "one factor"), ({"small_noise": "0.5"}, "shows 0.3 at most")],
+)
+def test_a_stage_of_two_minds_is_refused(changes: dict[str, str], said: str):
+    with pytest.raises(Refusal, match=said):
+        resolve("vdm-larger-smoke", changes)
+
+
 @pytest.mark.parametrize("name", UNET_RECIPES)
 def test_every_recipe_is_valid_resolves_to_itself_and_fits_its_clips(name: str):
     recipe = UNET_RECIPES[name]

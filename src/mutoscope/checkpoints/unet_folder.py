@@ -4,6 +4,7 @@
     unet/                 config.json and safetensors, in a public layout where there is one (`unet`)
     text_encoder/ tokenizer/    as in every model folder here; absent where the model reads no words
     mutoscope.json        size, length, rate, process (`folder.ModelFacts`)
+    stage.json            of a stage of a cascade alone, which makes small films larger (`StageFacts`)
     README.md             the model card
 
 No public pipeline makes films of pixels by such a network, so the folder as a whole is of this house; its
@@ -14,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from mutoscope.checkpoints import umt5, unet
+from mutoscope.checkpoints.card import read_json, settings_from
 from mutoscope.checkpoints.folder import (
     FACTS,
     INDEX,
@@ -31,20 +34,51 @@ from mutoscope.models.unet import UNet
 from mutoscope.models.words import Words
 from mutoscope.video import Refusal
 
-__all__ = ["PIPELINE", "UNetModel", "is_unet_folder", "load_unet_model", "save_unet_model"]
+__all__ = [
+    "PIPELINE",
+    "StageFacts",
+    "UNetModel",
+    "is_stage_folder",
+    "is_unet_folder",
+    "load_unet_model",
+    "save_unet_model",
+]
 
-PIPELINE = "MutoscopeUNetPipeline"
+PIPELINE, STAGE = "MutoscopeUNetPipeline", "stage.json"
+
+
+class StageFacts(BaseModel):
+    """How a stage of a cascade is used: a film becomes `factor` times as wide and high, and is shown as noisy
+    as at time `noise`, which covers what whoever made it got wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factor: int = Field(default=2, ge=2)
+    noise: float = Field(default=0.1, ge=0, lt=1)
 
 
 @dataclass(frozen=True, eq=False)
 class UNetModel:
-    """The networks that make a film of pixels, and what to know about them. words: None for a model that
-    reads none. fingerprint: empty for a model that was not loaded."""
+    """The networks that make a film of pixels, and what to know about them.
+
+    words: None for a model that reads none. stage: None for a model that makes films of words, or of nothing.
+    fingerprint: empty for a model that was not loaded. Raises Refusal for a stage without channels for what
+    it is shown.
+    """
 
     unet: UNet
     words: Words | None
     facts: ModelFacts = field(default_factory=ModelFacts)
+    stage: StageFacts | None = None
     fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        config = self.unet.config
+        needed = 2 * config.out_channels + 1
+        if self.stage is not None and config.in_channels != needed:
+            raise Refusal(
+                f"unet takes {config.in_channels} channels; a stage, which sees a small film, takes {needed}"
+            )
 
 
 def save_unet_model(
@@ -59,6 +93,8 @@ def save_unet_model(
             model.words.tokenizer.save(writing / "tokenizer")
             facts = facts.model_copy(update={"padded_to": model.words.padded_to})
         write_json(writing / FACTS, facts.model_dump(mode="json"))
+        if model.stage is not None:
+            write_json(writing / STAGE, model.stage.model_dump(mode="json"))
         if card:
             (writing / "README.md").write_text(card, encoding="utf-8")
         write_json(writing / INDEX, {"_class_name": PIPELINE})
@@ -68,6 +104,11 @@ def save_unet_model(
 def is_unet_folder(folder: str | Path) -> bool:
     """Whether this is such a folder, by its index."""
     return is_of(folder, PIPELINE)
+
+
+def is_stage_folder(folder: str | Path) -> bool:
+    """Whether this is such a folder, of a stage of a cascade."""
+    return is_unet_folder(folder) and (Path(folder) / STAGE).exists()
 
 
 def load_unet_model(folder: str | Path) -> UNetModel:
@@ -82,4 +123,5 @@ def load_unet_model(folder: str | Path) -> UNetModel:
     reads, width = network.config.text_dim, None if words is None else words.encoder.config.width
     if reads != width:
         raise Refusal(f"{folder}: unet text_dim is {reads} and text encoder d_model {width}; they must agree")
-    return UNetModel(network, words, facts, fingerprint(folder, parts=("unet", "text_encoder")))
+    stage = settings_from(StageFacts, read_json(folder / STAGE)) if (folder / STAGE).exists() else None
+    return UNetModel(network, words, facts, stage, fingerprint(folder, parts=("unet", "text_encoder")))

@@ -199,8 +199,8 @@ def train(
     settings: tyro.conf.Suppress[dict[str, str] | None] = None,
 ) -> None:
     """Train a model: smoke (a minute), cpu (two hours), gpu (25 minutes of a data-centre GPU); or a U-Net on
-    pixels: vdm-smoke, vdm, vdm-gpu; or U-Nets on latents, from pictures to long large films: align-smoke,
-    align, align-gpu, lvdm.
+    pixels: vdm-smoke, vdm, vdm-gpu, and vdm-larger-smoke, vdm-larger to enlarge their films; or U-Nets on
+    latents, from pictures to long large films: align-smoke, align, align-gpu, lvdm.
 
     Any setting of the recipe can be changed: --autoencoder.train.minutes 10, or by any ending that only one
     has. The same command again goes on where it stopped.
@@ -224,7 +224,8 @@ def train(
             if event.progress is not None and event.progress.event == "stopped":
                 raise KeyboardInterrupt  # caught while training, to save; what follows must not begin
     if stage != "autoencoder":
-        print(f"{folder / 'model'}: film with mutoscope generate PROMPT --model {folder / 'model'}")
+        use = "generate PROMPT" if getattr(show.recipe, "stage", None) is None else "upscale FILM"
+        print(f"{folder / 'model'}: film with mutoscope {use} --model {folder / 'model'}")
 
 
 def _course(recipe: Any, folder: Path, *, data: str | None, stage: Any, start: str | None) -> Iterator[Any]:

@@ -85,13 +85,15 @@ class TrainingDisplay:
             self.drawn = time.monotonic()
 
     def _draw(self, event: Any) -> None:
-        from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet
+        from mutoscope.pipelines.sheets import larger_sheet, reconstruction_sheet, sample_sheet
 
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{event.stage.split('/')[0].replace(' ', '-')}-{event.progress.step:06d}.png"
         with event.progress.ema.weights() if event.progress.ema else contextlib.nullcontext():
             if event.stage in ("autoencoder", "decoder"):
                 reconstruction_sheet(event.networks.autoencoder, event.source, path=path)
+            elif getattr(self.recipe, "stage", None) is not None:
+                larger_sheet(event.model(), event.source, path=path)
             else:
                 sample_sheet(event.model(), event.prompts, path=path)
         print(f"{event.stage}: {path}", file=sys.stderr, flush=True)

@@ -6,8 +6,14 @@ import torch
 
 from mutoscope.checkpoints.folder import Model, load_model
 from mutoscope.checkpoints.hierarchy_folder import is_hierarchy_folder, load_hierarchy
-from mutoscope.checkpoints.unet_folder import UNetModel, is_unet_folder, load_unet_model
+from mutoscope.checkpoints.unet_folder import (
+    UNetModel,
+    is_stage_folder,
+    is_unet_folder,
+    load_unet_model,
+)
 from mutoscope.models.precision import Precision
+from mutoscope.pipelines.cascade import ENLARGES, Stage
 from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.generate import Pipeline, Step
 from mutoscope.pipelines.hierarchy import Hierarchy
@@ -20,6 +26,7 @@ __all__ = [
     "Hierarchy",
     "Pipeline",
     "Request",
+    "Stage",
     "Step",
     "found",
     "load",
@@ -43,10 +50,15 @@ def load(
     Raises:
         Refusal: there is no model, or it cannot be read.
     """
-    if folder is None or not is_hierarchy_folder(folder):
+    chain = folder is not None and is_hierarchy_folder(folder)
+    stage = folder is not None and is_stage_folder(folder)
+    if folder is None or not (chain or stage):
         return load_pipeline(folder, precision=precision, device=device, weak=weak)
     if weak is not None:
-        raise Refusal(f"{folder} is a hierarchy of models, and no weaker one guides it; leave out {weak}")
+        kind = "a hierarchy of models" if chain else "a stage of a cascade"
+        raise Refusal(f"{folder} is {kind}, and no weaker one guides it; leave out {weak}")
+    if stage:
+        return Stage(load_unet_model(folder), precision=precision, device=device, in_place=True)
     return Hierarchy(load_hierarchy(folder), precision=precision, device=device, in_place=True)
 
 
@@ -57,8 +69,8 @@ def load_pipeline(
     device: torch.device | str | None = None,
     weak: str | Path | None = None,
 ) -> Pipeline:
-    """The same, of a model whose one network makes films: what tasks and plans need. Raises Refusal for a
-    hierarchy of models too."""
+    """The same, of a model whose one network makes films: what plans need. Raises Refusal for a hierarchy of
+    models and a stage of a cascade too."""
     if folder is None and not (PRETRAINED / "model_index.json").exists():
         raise Refusal("no model ships with this copy of mutoscope; train one, or name a folder with --model")
     return Pipeline(
@@ -74,4 +86,6 @@ def found(folder: str | Path) -> Model | UNetModel:
             f"{folder} is a hierarchy of models, which makes whole films of words (mutoscope generate); name "
             "a model of one network for this"
         )
+    if is_stage_folder(folder):
+        raise Refusal(f"{folder} {ENLARGES}")
     return load_unet_model(folder) if is_unet_folder(folder) else load_model(folder)

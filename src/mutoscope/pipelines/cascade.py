@@ -1,162 +1,188 @@
 """From a coarse film of pixels to a finer one, by U-Nets on pixels.
 
-    between    every so many frames are known and held; the others are made
-    sharpened  the film, shrunk again, must be the small one: reconstruction guidance (Ho et al. 2022,
+    Between    every so many frames are known and held; the others are made
+    Sharpened  the film, shrunk again, must be the small one: reconstruction guidance (Ho et al. 2022,
                2204.03458, equation 8)
     Stage      a network that was trained to see a small version beside the noise, made a little noisy
-               (cascades, Ho et al. 2021, 2106.15282); it has no sense of place, so any size will do
+               (cascades, Ho et al. 2021, 2106.15282)
 
-The first two need no network but the one that makes films.
+The first two need no network but the one that makes films. They go span by span, as any `tasks.Rework`.
 """
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mutoscope.checkpoints.unet_folder import UNetModel
-from mutoscope.diffusion.denoiser import Denoiser, NetworkDenoiser
-from mutoscope.diffusion.guidance import ClassifierFree
-from mutoscope.diffusion.known import Known
-from mutoscope.diffusion.noise import draw, stream
-from mutoscope.diffusion.plan import full_sequence
+from mutoscope.diffusion.denoiser import Denoiser
+from mutoscope.diffusion.noise import stream
 from mutoscope.diffusion.prior import Fresh
-from mutoscope.diffusion.reconstruction import Reconstruction, pooled
-from mutoscope.diffusion.sampler import sample
+from mutoscope.diffusion.reconstruction import Reconstruction, Replacement, pooled
 from mutoscope.models.precision import Precision, default_device, fast_dtype
-from mutoscope.pipelines.condition import Given, take
+from mutoscope.pipelines.condition import Given
+from mutoscope.pipelines.enlarger import Enlarger
+from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.generate import Pipeline
-from mutoscope.pipelines.networks import UNetNetworks
-from mutoscope.pipelines.request import Request, asked
-from mutoscope.pipelines.sampling import SAMPLERS
+from mutoscope.pipelines.request import Request
+from mutoscope.pipelines.rung import Rung
+from mutoscope.pipelines.tasks import Interpolate, Shot, Span, Task, without
+from mutoscope.pipelines.upscale import Upscale
 from mutoscope.video import Refusal, Video
 
-__all__ = ["Stage", "between", "sharpened"]
+__all__ = ["Between", "Sharpened", "Stage"]
+
+Pictures = UInt8[Tensor, "f h w 3"]
+Latents = Float[Tensor, "c f h w"]
 
 
-def between(pipeline: Pipeline, film: Video, *, prompt: str, factor: int = 4, **settings: Any) -> Video:
-    """The film with `factor` times the frame rate: its own frames, and new ones between them.
+class Between(Interpolate):
+    """Frames between those of a film, of which each is held in its place."""
 
-    settings: of the request, as for `Pipeline.generate`. Spans of the model's own length are made one after
-    the other and share a frame. Raises Refusal for a film of one frame, or a model that sees too few.
-    """
-    reach = (pipeline.facts.frames - 1) // factor
-    if len(film) < 2 or reach < 1:
-        raise Refusal(
-            f"a film of {len(film)} frames, a model of {pipeline.facts.frames}: there must be two frames to "
-            f"put some between, and a model that sees {factor + 1}"
-        )
-    request = pipeline.request(
-        prompt, size=film.size, fps=film.fps * factor, frames=factor * (len(film) - 1) + 1, **settings
-    )
-    ends = [*range(0, len(film) - 1, reach), len(film) - 1]
-    made = [
-        _span(pipeline, film.frames[first : last + 1], request, factor=factor, number=number)
-        for number, (first, last) in enumerate(pairwise(ends))
-    ]
-    frames = torch.cat([made[0], *(pictures[1:] for pictures in made[1:])])
-    return Video(frames, request.fps, pipeline.notes(request))
+    @classmethod
+    def of(cls, task: Task, maker: Pipeline, films: Sequence[Video]) -> Self:
+        own: dict[str, Any] = {"factor": 2}
+        made = cls(**own | without("strength", task))
+        if made.factor >= maker.facts.frames:
+            raise Refusal(
+                f"factor is {made.factor}; this model sees {maker.facts.frames} frames, and two of them must "
+                f"be the film's: up to {maker.facts.frames - 1} will do"
+            )
+        return made
+
+    def shot(self, maker: Pipeline, film: Video, span: Span, request: Request) -> Shot:
+        return _Between(maker, span, request, self.known(film, span), self.factor)
 
 
-def _span(pipeline: Pipeline, pictures: Tensor, request: Request, *, factor: int, number: int) -> Tensor:
-    frames = factor * (len(pictures) - 1) + 1
-    given = Given(places=range(0, frames, factor), frames=pipeline.encode(pictures)[None])
-    *_, last = take(pipeline, request, given, frames=frames, number=number)
-    made = torch.cat(list(pipeline.decode(last.clean[0], request.model_copy(update={"frames": frames}))))
-    made[::factor] = pictures
-    return made
+class Sharpened(Upscale):
+    """A film of whole multiples of another's width and height, the same both ways."""
 
+    @classmethod
+    def of(cls, task: Task, maker: Pipeline, films: Sequence[Video]) -> Self:
+        made, step, (width, height) = super().of(task, maker, films), maker.step, films[0].size
+        factor = made.size[0] // width
+        if made.size != (factor * width, factor * height) or any(side % step for side in made.size):
+            asked, own = (f"{w}x{h}" for w, h in (made.size, films[0].size))
+            raise Refusal(
+                f"size is {asked}, and the film is {own}; this model makes it 2, 3, ... times as large, in "
+                f"multiples of {step} pixels"
+            )
+        own_size: dict[str, Any] = {"size": made.size}
+        return cls(**without("strength", task) | own_size)
 
-def sharpened(
-    pipeline: Pipeline,
-    film: Video,
-    *,
-    prompt: str,
-    factor: int = 2,
-    weight: float | None = None,
-    **settings: Any,
-) -> Video:
-    """The film `factor` times as wide and high.
+    def denoiser(self, maker: Pipeline, request: Request) -> Denoiser:
+        return maker.denoiser(request)
 
-    weight: of reconstruction guidance; the number of pixels that one is shrunk from if not given, since that
-    is how much weaker each of them feels what their mean lacks.
-    """
-    width, height = (factor * side for side in film.size)
-    request = pipeline.request(
-        prompt, size=(width, height), fps=film.fps, frames=len(film), **settings
-    )
-    shape = pipeline.latent_shape(request)
-    if shape[2:] != (height, width):
-        raise Refusal(f"size is {width}x{height}; this model makes films in steps of {shape[2:]}")
-    denoiser = Reconstruction(
-        pipeline.denoiser(request), pooled(factor), film.tensor()[None].to(pipeline.device),
-        float(factor**2 if weight is None else weight),
-    )  # fmt: skip
-    told = pipeline.words(request)
-    clean = _sampled(denoiser, request, shape=shape, condition=told, device=pipeline.device)
-    return Video.from_tensor(clean[0].float(), fps=film.fps, notes=pipeline.notes(request))
+    def shot(self, maker: Pipeline, film: Video, span: Span, request: Request) -> Shot:
+        return _Sharpened(maker, span, request, film[span.first : span.last + 1])
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
-    """A network trained on small versions, ready to enlarge films.
+class _Sampled(Shot):
+    """A span that is made of noise."""
 
-    factor: how much larger they become. noise: how noisy the small film is shown, as a time in [0, 1]; what
-    it was trained with goes up to some level, and a little covers what a stage before got wrong.
+    maker: Pipeline
+    span: Span
+    request: Request
+
+    def pictures(self, sampled: Latents) -> Pictures:
+        request = self.request.model_copy(update={"frames": self.span.frames})
+        return torch.cat(list(self.maker.decode(sampled, request)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Between(_Sampled):
+    known: Pictures
+    factor: int
+
+    def given(self, last: Pictures | None) -> Given:
+        places = range(0, self.span.frames, self.factor)
+        return Given(places=places, frames=self.maker.encode(self.known)[None])
+
+    def denoiser(self, denoiser: Denoiser, last: Pictures | None) -> Denoiser:
+        return denoiser
+
+    def finished(self, given: Given, sampled: Latents) -> Pictures:
+        made = self.pictures(sampled)
+        made[:: self.factor] = self.known
+        return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Sharpened(_Sampled):
+    small: Video
+
+    def given(self, last: Pictures | None) -> Given:
+        return Given()
+
+    def denoiser(self, denoiser: Denoiser, last: Pictures | None) -> Denoiser:
+        """Its guess, shrunk, is led to the small film, and begins with the last picture made.
+
+        The weight is the number of pixels that one is shrunk from, since that is how much weaker each of them
+        feels what their mean lacks.
+        """
+        factor = self.request.size[0] // self.small.size[0]
+        small = self.small.tensor()[None].to(self.maker.device)
+        led = Reconstruction(denoiser, pooled(factor), small, float(factor**2))
+        if last is None:
+            return led
+        shape = self.maker.latent_shape(self.request.model_copy(update={"frames": self.span.frames}))
+        seeds = [stream(self.request.seed, f"opening {self.span.first}")]
+        fresh = Fresh(seeds, shape, self.request.method.noise.prior(), device=self.maker.device)
+        return Replacement(led, [0], self.maker.encode(last)[None], fresh)
+
+    def finished(self, given: Given, sampled: Latents) -> Pictures:
+        return self.pictures(sampled)
+
+
+class Stage(Filmmaker):
+    """A network that was trained on small versions of films, ready to enlarge any; it makes none of words.
+
+    Args:
+        model: the network; it is copied and stays as it is, unless `in_place`.
+        precision: auto is the fastest of the device, see `models.precision`.
+        device: the first GPU or the processor, if not given.
+
+    Raises:
+        Refusal: the model is no stage.
     """
 
-    model: UNetModel
-    factor: int = 4
-    noise: float = 0.1
-    precision: Precision = "auto"
+    def __init__(
+        self,
+        model: UNetModel,
+        *,
+        precision: Precision = "auto",
+        device: torch.device | str | None = None,
+        in_place: bool = False,
+    ) -> None:
+        if model.stage is None:
+            raise Refusal(f"{model.facts.name or 'this model'} is no stage of a cascade; it enlarges nothing")
+        self.device = torch.device(device) if device is not None else default_device()
+        self.dtype = fast_dtype(self.device, precision=precision)
+        self.facts, self.weights, self.reads = model.facts, model.fingerprint, model.words
+        rung = Rung(
+            model.unet, model.words, model.facts.process, dtype=self.dtype, device=self.device,
+            in_place=in_place,
+        )  # fmt: skip
+        self.enlarger: Enlarger | None = Enlarger(
+            rung, model.stage.factor, model.stage.noise, chunk=model.facts.frames,
+            overlap=model.facts.frames // 4, steps=model.facts.steps,
+        )  # fmt: skip
 
-    def __call__(self, film: Video, *, prompt: str, **settings: Any) -> Video:
-        """The film `factor` times as wide and high, a model's length of frames at a time."""
-        width, height = (self.factor * side for side in film.size)
-        facts = self.model.facts
-        request = asked(prompt, facts, size=(width, height), fps=film.fps, frames=len(film), **settings)
-        device = default_device()
-        networks = UNetNetworks(
-            self.model, dtype=fast_dtype(device, precision=self.precision), device=device, in_place=False
-        )
-        small = film.tensor()[None].to(device)
-        spans = [small[:, :, start : start + facts.frames] for start in range(0, len(film), facts.frames)]
-        made = [self._enlarged(networks, span, request, number=n) for n, span in enumerate(spans)]
-        return Video.from_tensor(torch.cat(made, dim=2)[0].float(), fps=film.fps)
+    def request(self, prompt: str, **settings: Any) -> Request:
+        self._refuse()
 
-    def _enlarged(self, networks: UNetNetworks, small: Tensor, request: Request, *, number: int) -> Tensor:
-        width, height = request.size
-        process, schedule = self.model.facts.process, self.model.facts.process.noising()
-        seed = stream(request.seed, f"span {number}")
-        known = Known.small(small, height=height, width=width)
-        shape = (small.shape[1], small.shape[2], height, width)
-        level = torch.full((1,), self.noise, device=small.device)
-        own = draw([stream(seed, "small")], shape, device=small.device)
-        known = known.noised(level, own, schedule=schedule)
-        denoiser = NetworkDenoiser(networks.network, schedule, process.prediction, dtype=networks.dtype)
-        told = replace(networks.remember([request.prompt]), known=known)
-        nothing = replace(networks.remember([request.negative]), known=known)
-        guided = ClassifierFree(denoiser, request.guidance, negative=nothing)
-        again = request.model_copy(update={"seed": seed})
-        return _sampled(guided, again, shape=shape, condition=told, device=small.device)
+    def steps(self, *requests: Request) -> Iterator[Any]:
+        self._refuse()
+
+    def decode(self, latents: Latents, request: Request) -> Iterator[Pictures]:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise Refusal(f"{self.facts.name or 'this model'} {ENLARGES}")
 
 
-def _sampled(
-    denoiser: Denoiser,
-    request: Request,
-    *,
-    shape: tuple[int, int, int, int],
-    condition: Any,
-    device: torch.device,
-) -> Float[Tensor, "1 c f h w"]:
-    """A film of the request's seed, all frames together."""
-    fresh = Fresh([request.seed], shape, request.method.noise.prior(), device=device)
-    noise = fresh.prior.draw(fresh.seeds, shape, device=device)
-    plan = full_sequence(request.steps, shape[1])
-    *_, last = sample(
-        denoiser, noise, plan=plan, condition=condition, sampler=SAMPLERS[request.sampler], fresh=fresh
-    )
-    return last.clean
+ENLARGES = "makes films larger, and does nothing else: mutoscope upscale FILM --model FOLDER"

@@ -33,7 +33,7 @@ from mutoscope.diffusion.sampler import State
 from mutoscope.diffusion.schedule import size_shift
 from mutoscope.models.precision import Precision, default_device, fast_dtype
 from mutoscope.pipelines.filmmaker import Filmmaker
-from mutoscope.pipelines.networks import Networks, networks_of
+from mutoscope.pipelines.networks import Networks, UNetNetworks, networks_of
 from mutoscope.pipelines.request import Request, asked
 from mutoscope.pipelines.sampling import (
     SAMPLERS,
@@ -157,6 +157,16 @@ class Pipeline(Filmmaker):
     def time_stride(self) -> int:
         """How many pictures a latent frame holds; the first holds one."""
         return self._networks.time_stride
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether latents are the pixels themselves."""
+        return isinstance(self._networks, UNetNetworks)
+
+    @property
+    def step(self) -> int:
+        """Sides of films that are multiples of so many pixels are made without anything to cut off."""
+        return self.space_stride * max(self._networks.patch[1:])
 
     @property
     def space_stride(self) -> int:

@@ -17,16 +17,16 @@ import torch
 
 from mutoscope.pipelines.enlarger import Enlarger, Kept
 from mutoscope.pipelines.hierarchy import Hierarchy
-from mutoscope.pipelines.request import Request
+from mutoscope.pipelines.request import Request, asked
 from mutoscope.pipelines.rung import Telling
-from mutoscope.pipelines.tasks import Animate, Extend, Interpolate, Part, Task, later
+from mutoscope.pipelines.tasks import Animate, Extend, Interpolate, Part, Task, later, without
 from mutoscope.pipelines.upscale import Upscale, times_larger
 from mutoscope.video import Refusal, Video
 
 if TYPE_CHECKING:
     from mutoscope.pipelines.filmmaker import Filmmaker
 
-__all__ = ["Continued", "Enlarged", "Enlarging", "Filled", "Moved", "without"]
+__all__ = ["Continued", "Enlarged", "Enlarging", "Filled", "Moved"]
 
 
 class Continued(Extend):
@@ -41,7 +41,8 @@ class Continued(Extend):
         _check_told(maker)
         [film] = films
         stride = maker.like(fps=film.fps, size=film.size).stride
-        own: dict[str, Any] = {"context": 1 + (maker.chain.context - 1) * stride, "steady": maker.chain.context_noise}
+        own: dict[str, Any] = {"steady": maker.chain.context_noise}
+        own["context"] = 1 + (maker.chain.context - 1) * stride
         return cls(**task.model_dump() | own | task.model_dump(exclude_unset=True))
 
     def parts(self, maker: Hierarchy, films: Sequence[Video], request: Request) -> Iterator[Part]:
@@ -117,14 +118,14 @@ class Enlarged(Upscale):
     def of(cls, task: Task, maker: Enlarging, films: Sequence[Video]) -> Self:
         if maker.enlarger is None:
             raise Refusal("this model has no upscaler_unet/ to make films larger; name another")
-        size = times_larger(task, films, maker.enlarger.scale)
-        return cls(**without("strength", task) | {"size": size})
+        own: dict[str, Any] = {"size": times_larger(task, films, maker.enlarger.scale)}
+        return cls(**without("strength", task) | own)
 
     def request(self, maker: "Filmmaker", prompt: str, **settings: Any) -> Request:
         enlarger = _enlarger(maker)
         if settings.get("guidance", 1) != 1 and enlarger.rung.words is None:
-            raise Refusal(f"guidance is {settings['guidance']:g}; the upscaler reads no words; leave it out")
-        return super().request(maker, prompt, **{"steps": enlarger.steps} | settings)
+            raise Refusal(f"guidance is {settings['guidance']:g}; this network reads no words; leave it out")
+        return asked(prompt, maker.facts, **{"guidance": 1.0, "steps": enlarger.steps} | settings)
 
     def parts(self, maker: Enlarging, films: Sequence[Video], request: Request) -> Iterator[Part]:
         [film], done = films, 0
@@ -132,14 +133,6 @@ class Enlarged(Upscale):
         for pixels in _enlarger(maker).film(film.tensor()[None], telling):
             done += pixels.shape[2]
             yield Part(done, len(film), Video.from_tensor(pixels[0].float(), fps=film.fps).frames)
-
-
-def without(name: str, task: Task) -> dict[str, Any]:
-    """What was said of a task. Raises Refusal if this setting was: the model has no place for it."""
-    said = task.model_dump(exclude_unset=True)
-    if name in said:
-        raise Refusal(f"{name} is {said[name]}; this model makes what is new from noise alone; leave it out")
-    return said
 
 
 def _enlarger(maker: Any) -> Enlarger:

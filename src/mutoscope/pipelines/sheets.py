@@ -13,15 +13,19 @@ from mutoscope.checkpoints.folder import Model
 from mutoscope.checkpoints.hierarchy_folder import HierarchyModel
 from mutoscope.checkpoints.unet_folder import UNetModel
 from mutoscope.data.loader import Source
+from mutoscope.diffusion.known import enlarged, shrunk
 from mutoscope.media import contact_sheet, save_png
 from mutoscope.models.autoencoder import Autoencoder
 from mutoscope.models.image_autoencoder import ImageAutoencoder
 from mutoscope.models.precision import fast_dtype
+from mutoscope.pipelines.cascade import Stage
 from mutoscope.pipelines.generate import Pipeline
 from mutoscope.pipelines.hierarchy import Hierarchy
+from mutoscope.pipelines.revision import revise
+from mutoscope.pipelines.upscale import Upscale
 from mutoscope.video import Video
 
-__all__ = ["reconstruction_sheet", "sample_sheet", "world_sheet"]
+__all__ = ["larger_sheet", "reconstruction_sheet", "sample_sheet", "world_sheet"]
 
 SEED = 7
 
@@ -57,6 +61,22 @@ def sample_sheet(
         pipeline = Pipeline(model)
     videos = list(pipeline.films([pipeline.request(prompt, seed=seed, frames=frames) for prompt in prompts]))
     save_png(contact_sheet(videos, columns=7, captions=list(prompts)), Path(path))
+    return Path(path)
+
+
+def larger_sheet(model: UNetModel, source: Source, *, path: str | Path, count: int = 3) -> Path:
+    """What a stage of a cascade makes of clips that were shrunk, each above the clip itself and below what
+    the stage was shown, written as a PNG. The model itself is left as it is."""
+    stage, batch = Stage(model), source.batch(SEED, count)
+    assert model.stage is not None
+    height, width = batch.video.shape[3:]
+    small = shrunk(batch.video.cpu(), model.stage.factor)
+    shown = _videos(enlarged(small, height=height, width=width), source.fps)
+    told = zip(_videos(small, source.fps), batch.captions, strict=True)
+    made = [revise(stage, Upscale(), films=film, prompt=caption) for film, caption in told]
+    rows = chain.from_iterable(zip(shown, made, _videos(batch.video, source.fps), strict=True))
+    captions = chain.from_iterable(("shown", "made", caption) for caption in batch.captions)
+    save_png(contact_sheet(list(rows), columns=7, captions=list(captions)), Path(path))
     return Path(path)
 
 

@@ -33,7 +33,19 @@ if TYPE_CHECKING:
 
 Picture = UInt8[Tensor, "1 h w 3"]
 
-__all__ = ["Animate", "Extend", "Interpolate", "Part", "Rework", "Shot", "Span", "Task", "later", "levels"]
+__all__ = [
+    "Animate",
+    "Extend",
+    "Interpolate",
+    "Part",
+    "Rework",
+    "Shot",
+    "Span",
+    "Task",
+    "later",
+    "levels",
+    "without",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,8 +355,8 @@ class Interpolate(Rework):
     """
 
     kind: Literal["interpolate"] = "interpolate"
-    factor: int = Field(2, ge=2)
-    strength: float = Field(0.3, gt=0, le=1)
+    factor: int = Field(default=2, ge=2)
+    strength: float = Field(default=0.3, gt=0, le=1)
 
     @classmethod
     def of(cls, task: Task, maker: Any, films: Sequence[Video]) -> Self:
@@ -390,6 +402,14 @@ class Interpolate(Rework):
     def known(self, film: Video, span: Span) -> Pictures:
         """The film's own pictures of a span."""
         return film.frames[span.first // self.factor : span.last // self.factor + 1]
+
+
+def without(name: str, task: Task) -> dict[str, Any]:
+    """What was said of a task. Raises Refusal if this setting was: the model has no place for it."""
+    said = task.model_dump(exclude_unset=True)
+    if name in said:
+        raise Refusal(f"{name} is {said[name]}; this model makes what is new from noise alone; leave it out")
+    return said
 
 
 def later(parts: Iterator[Pictures], shown: int) -> Iterator[Pictures]:

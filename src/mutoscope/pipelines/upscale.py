@@ -35,7 +35,7 @@ class Upscale(Rework):
 
     kind: Literal["upscale"] = "upscale"
     size: tuple[int, int] = (0, 0)
-    strength: float = Field(0.2, gt=0, le=1)
+    strength: float = Field(default=0.2, gt=0, le=1)
 
     @classmethod
     def of(cls, task: Task, maker: Any, films: Sequence[Video]) -> Self:

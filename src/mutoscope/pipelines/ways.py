@@ -8,12 +8,14 @@ hierarchy of U-Nets       every task enters the chain where it belongs
 
 from collections.abc import Sequence
 
+from mutoscope.pipelines.cascade import ENLARGES, Between, Sharpened, Stage
 from mutoscope.pipelines.filmmaker import Filmmaker
+from mutoscope.pipelines.generate import Pipeline
 from mutoscope.pipelines.hierarchy import Hierarchy
 from mutoscope.pipelines.hierarchy_tasks import Continued, Enlarged, Filled, Moved
 from mutoscope.pipelines.tasks import Animate, Extend, Interpolate, Task
 from mutoscope.pipelines.upscale import Upscale
-from mutoscope.video import Video
+from mutoscope.video import Refusal, Video
 
 __all__ = ["as_done_by"]
 
@@ -24,11 +26,17 @@ def as_done_by(task: Task, maker: Filmmaker, films: Sequence[Video]) -> Task:
     Raises:
         Refusal: the model cannot do it, or not with these settings or films.
     """
-    [way] = [way for way in _ways(maker) if issubclass(way, type(task))]
-    return way.of(task, maker, films)
+    for way in _ways(maker):
+        if issubclass(way, type(task)):
+            return way.of(task, maker, films)
+    raise Refusal(f"{maker.facts.name or 'this model'} {ENLARGES}")
 
 
 def _ways(maker: Filmmaker) -> tuple[type[Task], ...]:
     if isinstance(maker, Hierarchy):
         return (Continued, Moved, Filled, Enlarged)
+    if isinstance(maker, Stage):
+        return (Enlarged,)
+    if isinstance(maker, Pipeline) and maker.of_pixels:
+        return (Extend, Animate, Between, Sharpened)
     return (Extend, Animate, Interpolate, Upscale)

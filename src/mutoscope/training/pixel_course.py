@@ -4,17 +4,19 @@
     2 model    the folder                                RUN/model/
 
 Each piece starts from the averaged weights of the one before: pictures first, then clips with pictures beside
-them, say. The same call again goes on where it stopped.
+them, say. Where what is known of a clip is a small version of it, the model is a stage of a cascade, which
+makes small films larger; clips then have the size that they become. The same call again goes on where it
+stopped.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mutoscope.checkpoints.folder import ModelFacts
-from mutoscope.checkpoints.unet_folder import UNetModel, load_unet_model, save_unet_model
+from mutoscope.checkpoints.unet_folder import StageFacts, UNetModel, load_unet_model, save_unet_model
 from mutoscope.data.examples import clips_of
 from mutoscope.models.precision import default_device
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
@@ -58,7 +60,29 @@ class PixelRecipe(Settings):
     pieces: tuple[UNetPiece, ...] = Field(min_length=1)
     steps: int = Field(default=32, ge=1, description="default number of sampling steps")
     guidance: float = Field(default=3.0, ge=0, description="default guidance scale")
+    small_noise: float = Field(
+        default=0.1, ge=0, lt=1, description="how noisy a stage is shown the small film, as a time"
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads; all cores if left away")
+
+    @model_validator(mode="after")
+    def _is_one_model(self) -> "PixelRecipe":
+        known = [piece.unet.known for piece in self.pieces]
+        small = {one.factor if one is not None and one.kind == "small" else None for one in known}
+        if len(small) > 1:
+            raise ValueError("pieces differ in how small a version they know; a stage has one factor")
+        last = known[-1]
+        if self.stage is not None and last is not None and self.small_noise > last.noise:
+            raise ValueError(f"small_noise is {self.small_noise}, and training shows {last.noise} at most")
+        return self
+
+    @property
+    def stage(self) -> StageFacts | None:
+        """What the folder says of a stage; None for a model that makes films by itself."""
+        known = self.pieces[-1].unet.known
+        if known is None or known.kind != "small":
+            return None
+        return StageFacts(factor=known.factor, noise=self.small_noise)
 
 
 def run(
@@ -121,7 +145,7 @@ class _Course:
             guidance=recipe.guidance if self.words else 1.0, sampler="multistep", process=process,
             noise=asked.prior, vocabulary=self.footage.vocabulary,
         )  # fmt: skip
-        return UNetModel(self.unet, self.words, facts)
+        return UNetModel(self.unet, self.words, facts, recipe.stage)
 
     def _task(self, piece: UNetPiece) -> UNetTask:
         asked, seed = piece.unet, self.recipe.clips.seed
