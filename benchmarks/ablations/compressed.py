@@ -74,7 +74,7 @@ def run(unit: str, scale: Scale, seed: int) -> Outcome:
 
 def new_autoencoder(deep: bool, scale: Scale) -> Autoencoder | ImageAutoencoder:
     """Eight times smaller each way, the deep one four times in time too, with four times the channels."""
-    width = max(8, 2 * scale.width // 3)
+    width = scale.coder_width
     if not deep:
         config = ImageAutoencoderConfig(
             widths=(width, 2 * width, 2 * width, 2 * width), blocks=1, z_dim=CHANNELS, groups=8,

@@ -29,7 +29,7 @@ __all__ = ["EXPERIMENT", "batches_of", "digest", "pictures_autoencoder"]
 
 PICTURES, LONGER = "decoder of pictures", "trained further without time"
 TIME, PLAIN = "layers over frames", "layers over frames, no discriminator"
-ADVERSARY = 0.02
+ADVERSARY, CHANNELS = 0.02, 3
 BATCH, FURTHER = 32, 8
 """Pictures of a step of the autoencoder, and clips of a step of what follows."""
 
@@ -49,16 +49,19 @@ def run(unit: str, scale: Scale, seed: int) -> Outcome:
 def pictures_autoencoder(scale: Scale, seed: int) -> tuple[ImageAutoencoder, float]:
     """Eight times smaller each way, 3 channels; trained on single frames."""
     torch.manual_seed(seed)
-    width = max(8, 2 * scale.width // 3)
-    config = ImageAutoencoderConfig(
-        widths=(width, 2 * width, 2 * width, 2 * width), blocks=1, z_dim=3, groups=8, attention=False
-    )
-    autoencoder = ImageAutoencoder(config).to(scale.device)
+    autoencoder = ImageAutoencoder(shape_of(scale)).to(scale.device)
     settings = ReconstructionSettings(batch=BATCH)
     task = AutoencoderTask(
         autoencoder, batches_of(pictures(scale.discs, seed), settings.batch), settings=settings
     )
     return autoencoder, trained(task, "decoder-pictures", scale, seed=seed, steps=2 * scale.steps)
+
+
+def shape_of(scale: Scale) -> ImageAutoencoderConfig:
+    width = scale.coder_width
+    return ImageAutoencoderConfig(
+        widths=(width, 2 * width, 2 * width, 2 * width), blocks=1, z_dim=CHANNELS, groups=8, attention=False
+    )
 
 
 def _further(

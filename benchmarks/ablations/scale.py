@@ -27,6 +27,11 @@ class Scale:
         return Discs(self.size, self.frames, speed=(self.size / 32, self.size / 8))
 
     @property
+    def coder_width(self) -> int:
+        """Channels of an autoencoder's finest level, in groups of 8."""
+        return max(8, 2 * self.width // 24 * 8)
+
+    @property
     def told(self) -> str:
         return (
             f"{self.size}x{self.size} pixels, {self.frames} frames, U-Nets of {self.width} and "

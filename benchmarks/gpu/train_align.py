@@ -171,7 +171,7 @@ def train(call: Call) -> Ledger:
     left, ledger = rest(call.recipe, before), before.copy()
     if len(left.done) == len(PIECES):
         assert call.start is not None
-        export(load_hierarchy(call.start / "model"), call, ledger=ledger)
+        export(load_hierarchy(call.start / "model"), call, ledger=ledger, whole=True)
     else:
         with (
             closing(ClipSources(call, done=left.done)) as sources,
@@ -198,7 +198,7 @@ def _follow(events: Iterator[Event], call: Call, *, ledger: Ledger, before: Ledg
             print(f"{now - BEGUN:6.0f} s  {stage}  {event.text}", flush=True)
         if call.over() or event.stage == "model":
             with as_averaged(event):
-                export(_model(event), call, ledger=ledger, event=event)
+                export(_model(event), call, ledger=ledger, event=event, whole=event.stage == "model")
             return
         if now - packed > call.pack_seconds:
             with as_averaged(event):
@@ -212,9 +212,11 @@ def _model(event: Event) -> HierarchyModel:
     return model
 
 
-def export(model: HierarchyModel, call: Call, *, ledger: Ledger, event: Event | None = None) -> None:
-    """Pack the model as it stands; with the last event, or if all is trained, also what a person wants to
-    see."""
+def export(
+    model: HierarchyModel, call: Call, *, ledger: Ledger, event: Event | None = None, whole: bool = False
+) -> None:
+    """Pack the model as it stands; with the last event also what a person wants to see, and if it is whole
+    the film."""
     folder = call.out / "parcel"
     folder.mkdir(parents=True, exist_ok=True)
     save_hierarchy(model, folder / "model")
@@ -226,7 +228,7 @@ def export(model: HierarchyModel, call: Call, *, ledger: Ledger, event: Event | 
         reconstruction_sheet(model.autoencoder, event.source, path=folder / "reconstructions.png")
     if event is not None and event.stage not in ("autoencoder", "latents"):
         sample_sheet(model, event.prompts, path=folder / "samples.png")
-    if event is None or event.stage == "model":
+    if whole:
         _film(model, folder, call)
     _pack(folder, call)
 

@@ -31,7 +31,7 @@ from benchmarks.trained.report import spread
 from mutoscope.video import Refusal
 
 BEGUN = time.monotonic()
-FIRST_UNIT = 60.0
+FIRST_UNIT = 30.0
 """Seconds that a unit is taken to need before any has been timed."""
 
 

@@ -251,6 +251,13 @@ def test_a_digest_is_of_every_bit_of_the_encoder_and_of_nothing_else():
     assert decoder.digest(autoencoder) != before
 
 
+@pytest.mark.parametrize("name", SCALES)
+def test_autoencoders_can_be_built_at_every_scale(name):
+    scale = SCALES[name]
+    ImageAutoencoder(decoder.shape_of(scale))
+    assert all(compressed.new_autoencoder(deep, scale) for deep in (False, True))
+
+
 def test_the_decoder_arms_keep_the_encoder():
     made = {unit: decoder.run(unit, TOY, 0).arms[unit] for unit in (decoder.PICTURES, decoder.TIME)}
     assert all(numbers["encoder unchanged"] == 1 for numbers in made.values())
