@@ -2,9 +2,10 @@
 
 Video Diffusion Models (2204.03458, section 3.1): half of a window is known and half is new. Replacement puts
 the known frames, as noisy as the rest, into what the network sees; reconstruction guidance also moves the new
-frames by the gradient of what the network got wrong of the known ones, times w_r. One checkpoint, the same
-noise and the same first block for all arms; a step of reconstruction costs a backward pass more, so
-replacement is also run with three times the steps, the arm of equal compute.
+frames by the gradient of what the network got wrong of the known ones, times w_r. One checkpoint, trained
+three times as long as those of other rows, the same noise and the same first block for all arms. A step of
+reconstruction costs a backward pass more, so replacement is also run with three times the steps, the arm of
+equal compute.
 """
 
 from collections.abc import Callable
@@ -29,18 +30,21 @@ from mutoscope.training.video_unet import UNetSettings
 
 __all__ = ["EXPERIMENT", "Way", "extended", "settings_of"]
 
-WEIGHTS = (1.0, 2.0, 5.0)
+WEIGHTS, TRAINED = (1.0, 2.0, 5.0, 10.0), 3
+"""w_r, and how many times the steps of other rows: before a network has learnt, its errors say little."""
 BASE, LONGER = "replacement", "replacement, 3 times the steps"
 Way = Callable[[Denoiser, Tensor, Fresh], Denoiser]
 
 
 def settings_of(scale: Scale, *, pictures: int = 4, clips: int | None = None) -> UNetSettings:
-    """Joint training of clips and pictures; the network of this row is the one of A1's middle arm."""
+    """Joint training of clips and pictures, as in A1."""
     return UNetSettings(clips=clips or scale.clips, frames=scale.frames, pictures=pictures, unconditional=0)
 
 
 def run(unit: str, scale: Scale, seed: int) -> Outcome:
-    denoiser, seconds = drawn("pictures-4", scale, seed=seed, asked=settings_of(scale))
+    denoiser, seconds = drawn(
+        "extended", scale, seed=seed, asked=settings_of(scale), steps=TRAINED * scale.steps
+    )
     began, scale = clock(scale), replace(scale, films=max(2, scale.films // 4))
     first = made(denoiser, noise_of(scale, seed), scale)
     true = unseen(_longer(scale).discs, seed, 4 * scale.films, device=scale.device)
