@@ -18,6 +18,7 @@ from mutoscope.training.probe import (
     ProbeTask,
     accuracies,
     ensure_probe,
+    known_probe,
     schedule,
     train_probe,
     truths,
@@ -161,6 +162,17 @@ def test_a_probe_of_another_world_is_refused(tmp_path: Path) -> None:
     trained(tmp_path)
     with pytest.raises(Refusal, match="other words"):
         list(ensure_probe(tmp_path, vocabulary=SMALL))
+
+
+def test_models_of_one_world_are_judged_by_one_probe(tmp_path: Path) -> None:
+    """The shipped one, if it knows the same words and the model has none of its own."""
+    own, shipped = tmp_path / "own", tmp_path / "shipped"
+    assert known_probe(own, shipped, vocabulary=LIGHT) == own
+    trained(shipped)
+    assert known_probe(own, shipped, vocabulary=LIGHT) == shipped
+    assert known_probe(own, shipped, vocabulary=SMALL) == own
+    trained(own)
+    assert known_probe(own, shipped, vocabulary=LIGHT) == own
 
 
 def test_a_missing_probe_is_trained_on_the_spot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

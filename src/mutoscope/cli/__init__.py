@@ -261,7 +261,8 @@ def evaluate(
     """Measure a model; writes OUT/WHAT.json, .txt and .png.
 
     Args:
-        what: agreement (do films show what was asked), or autoencoder (are reconstructions faithful).
+        what: agreement (do films show what was asked), of any model of the made world's words; or autoencoder
+            (are reconstructions faithful), of one that has a transformer on its latents.
         model: who is measured.
         out: folder for the report.
         prompts: how many of the 200 prompts whose combinations were kept out of training.
@@ -272,19 +273,17 @@ def evaluate(
         guidance: of sampling.
         plan: of sampling: one model should serve them all.
     """
-    from mutoscope.checkpoints.folder import load_model
     from mutoscope.pipelines import PRETRAINED
 
     folder = Path(model or PRETRAINED)
-    found = load_model(folder)
     begun = time.monotonic()
     if what == "autoencoder":
-        events = _autoencoder_events(found, clips, data)
+        events = _autoencoder_events(folder, clips, data)
     elif data is not None:
         raise Misuse(f"--data {data}: agreement is of the made world; take `evaluate autoencoder` for clips")
     else:
         settings = {"steps": steps, "guidance": guidance, "plan": plan}
-        events = _agreement_events(found, folder / "probe", prompts=prompts, seeds=seeds, settings=settings)
+        events = _agreement_events(folder, prompts=prompts, seeds=seeds, settings=settings)
     report: Any = None
     for report in events:
         now = time.monotonic()
@@ -295,16 +294,24 @@ def evaluate(
     print(f"{report.save(out)}: {what}.json, {what}.txt, {what}.png")
 
 
-def _autoencoder_events(found: Any, clips: int, data: str | None) -> Iterator[Any]:
+def _autoencoder_events(folder: Path, clips: int, data: str | None) -> Iterator[Any]:
+    from mutoscope.checkpoints.folder import load_model
+    from mutoscope.checkpoints.hierarchy_folder import is_hierarchy_folder
+    from mutoscope.checkpoints.unet_folder import is_unet_folder
     from mutoscope.data.clips import verify
     from mutoscope.data.loader import FolderSource, WorldSource
     from mutoscope.data.world import VOCABULARIES
     from mutoscope.pipelines.reconstruction import autoencoder_report
 
+    if is_unet_folder(folder) or is_hierarchy_folder(folder):
+        raise Misuse(f"{folder} holds U-Nets: only the autoencoder of a transformer is measured")
+    found = load_model(folder)
     facts = found.facts
     shape = {"frames": facts.frames, "size": facts.size, "fps": facts.fps, "seed": 99}
     if data is None:
-        source = WorldSource(VOCABULARIES[facts.vocabulary or "small"], held_out=True, **shape)
+        source = WorldSource(
+            VOCABULARIES.get(facts.vocabulary, VOCABULARIES["small"]), held_out=True, **shape
+        )
     else:
         verdict = verify(data)
         print(verdict, file=sys.stderr)
@@ -312,20 +319,27 @@ def _autoencoder_events(found: Any, clips: int, data: str | None) -> Iterator[An
     return autoencoder_report(found.autoencoder, source, count=clips)
 
 
-def _agreement_events(
-    found: Any, probe: Path, *, prompts: int, seeds: int, settings: dict[str, Any]
-) -> Iterator[Any]:
+def _agreement_events(folder: Path, *, prompts: int, seeds: int, settings: dict[str, Any]) -> Iterator[Any]:
+    from mutoscope.checkpoints.folder import load_model
     from mutoscope.data.world import VOCABULARIES, held_out_prompts
     from mutoscope.evaluation.probe import load_probe
-    from mutoscope.pipelines import Pipeline
+    from mutoscope.pipelines import PRETRAINED, Pipeline, load
     from mutoscope.pipelines.report import agreement_report
-    from mutoscope.training.probe import ensure_probe
+    from mutoscope.training.probe import ensure_probe, known_probe
 
-    yield from ensure_probe(probe, vocabulary=VOCABULARIES[found.facts.vocabulary or "small"])
+    pipeline, wanted = load(folder), held_out_prompts()[:prompts]
+    latent = isinstance(pipeline, Pipeline) and not pipeline.of_pixels
+    given = {name: value for name, value in settings.items() if value is not None}
+    pipeline.request("a man", **given)  # before minutes are spent on a probe
+    vocabulary = VOCABULARIES.get(pipeline.facts.vocabulary)
+    if pipeline.reads is None or vocabulary is None:
+        words = "no words" if pipeline.reads is None else "other words than the made world's"
+        raise Misuse(f"{folder} reads {words}: whether its films show them cannot be told here")
+    probe = known_probe(folder / "probe", PRETRAINED / "probe", vocabulary=vocabulary)
+    yield from ensure_probe(probe, vocabulary=vocabulary)
     yield from agreement_report(
-        Pipeline(found), load_probe(probe), prompts=held_out_prompts()[:prompts], seeds=range(seeds),
-        settings={name: value for name, value in settings.items() if value is not None},
-        autoencoder=found.autoencoder,
+        pipeline, load_probe(probe), prompts=wanted, seeds=range(seeds), settings=given,
+        autoencoder=load_model(folder).autoencoder if latent else None,
     )  # fmt: skip
 
 

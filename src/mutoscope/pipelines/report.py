@@ -25,7 +25,7 @@ from mutoscope.evaluation.frechet import frechet_distance
 from mutoscope.evaluation.probe import Answers, Probe, look
 from mutoscope.media import contact_sheet
 from mutoscope.models.autoencoder import Autoencoder
-from mutoscope.pipelines.generate import Pipeline
+from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.reconstruction import rebuilt
 from mutoscope.pipelines.request import Request
 from mutoscope.pipelines.saved import Stage, save_report
@@ -96,7 +96,7 @@ class AgreementReport:
 
 
 def agreement_report(
-    pipeline: Pipeline,
+    pipeline: Filmmaker,
     probe: Probe,
     *,
     prompts: Sequence[tuple[str, Scene]],
@@ -109,7 +109,7 @@ def agreement_report(
     """Film the prompts, once for every seed, and say how far they show what was asked; the report comes last.
 
     Args:
-        pipeline: the model.
+        pipeline: the model, of any family.
         probe: what looks at the films.
         prompts: such as `data.world.held_out_prompts()`: each with the scene that it asks for.
         seeds: of the repetitions; film i with seed s has the seed s * number of prompts + i.
@@ -158,7 +158,7 @@ def agreement_report(
 
 
 def _requests(
-    pipeline: Pipeline,
+    pipeline: Filmmaker,
     prompts: Sequence[tuple[str, Scene]],
     *,
     seeds: Sequence[int],
@@ -200,7 +200,7 @@ class _Survey:
         return Answers.join(parts)
 
     def films(
-        self, pipeline: Pipeline, requests: Sequence[Request], *, batch: int, what: str, keep: set[int]
+        self, pipeline: Filmmaker, requests: Sequence[Request], *, batch: int, what: str, keep: set[int]
     ) -> Generator[Stage, None, Answers]:
         """Answers to the films of the requests, one for each prompt; those numbered in `keep` are kept."""
         parts = []

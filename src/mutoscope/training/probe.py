@@ -28,7 +28,15 @@ from mutoscope.training.loop import Progress, TrainSettings, train
 from mutoscope.training.optimizer import OptimizerSettings
 from mutoscope.video import Refusal
 
-__all__ = ["ClipPool", "ProbeSettings", "ProbeTask", "accuracies", "ensure_probe", "train_probe"]
+__all__ = [
+    "ClipPool",
+    "ProbeSettings",
+    "ProbeTask",
+    "accuracies",
+    "ensure_probe",
+    "known_probe",
+    "train_probe",
+]
 
 UNSEEN = 1_000_003  # the seed of the clips by which a probe is judged; no training stream has it
 
@@ -208,6 +216,15 @@ def ensure_probe(folder: Path | str, *, vocabulary: Vocabulary, minutes: float =
     known = load_probe(folder).config.words
     if known != ProbeConfig.of(vocabulary.words()).words:
         raise Refusal(f"the probe in {folder} knows other words than this world; remove it to train one anew")
+
+
+def known_probe(own: Path, shipped: Path, *, vocabulary: Vocabulary) -> Path:
+    """Where a model's probe is: its own, else the shipped one if that knows the same words, else where its
+    own is to be. So models of one world are judged by one probe."""
+    words = ProbeConfig.of(vocabulary.words()).words
+    if not (own / CONFIG).exists() and (shipped / CONFIG).exists():
+        return shipped if load_probe(shipped).config.words == words else own
+    return own
 
 
 def main() -> None:
