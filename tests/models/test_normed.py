@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mutoscope.models import feed
+from mutoscope.models import normed as norms
 from mutoscope.models.feed import gated_feed
 from mutoscope.models.normed import normed
 
@@ -24,6 +25,13 @@ def ours(x: Tensor, gain: Tensor, bias: Tensor, *, silu: bool) -> Tensor:
     return normed(x, gain, bias=bias, groups=4, eps=1e-5, silu=silu)
 
 
+@pytest.fixture(params=["_Normed", "_NormedByKernels"])
+def _both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CPU runs, and what a GPU runs, here on a CPU."""
+    monkeypatch.setattr(norms, "_Normed", getattr(norms, request.param))
+
+
+@pytest.mark.usefixtures("_both")
 @pytest.mark.parametrize("silu", [False, True])
 class TestNormed:
     def inputs(self, dtype: torch.dtype = torch.float64) -> list[Tensor]:

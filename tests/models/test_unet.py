@@ -1,5 +1,9 @@
 """The laws of the U-Net. That it equals diffusers' three stands in tests/checkpoints/."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -222,3 +226,39 @@ def test_a_text_for_every_frame_is_read_by_that_frame_alone(
     each[places[1]] += 1.0
     moved = (net(noisy, t, text=each, images=images) - whole).abs().amax(dim=(1, 3, 4)) > 1e-9
     assert moved.nonzero().tolist() == [[0, places[1]]]
+
+
+COMPILED = """
+from functools import partialmethod
+import torch
+from torch import nn
+from mutoscope.models.unet import UNet, UNetConfig
+from mutoscope.models.unet_config import MODELSCOPE, SVD, vdm
+
+nn.Module.compile = partialmethod(nn.Module.compile, backend="aot_eager", fullgraph=True)
+noisy, text, t = torch.randn(2, 4, 5, 4, 4), torch.randn(2, 3, 16), torch.rand(2, 5)
+pictures = torch.tensor([[False, False, False, True, True]]).expand(2, -1)
+for time in (MODELSCOPE, SVD, vdm()):
+    net = UNet(UNetConfig(channels=(8, 16), layers=1, attention=(True, True), heads=(2, 2), groups=4,
+                          time=time, text_dim=16))
+    for weight in net.parameters():
+        nn.init.normal_(weight, std=0.2)
+    found = []
+    for _ in range(2):
+        for images in (None, pictures):
+            said = net(noisy, t, text=text, images=images)
+            found.append([said, *torch.autograd.grad(said.square().mean(), list(net.parameters()))])
+        net.compile_blocks()
+    for plain, compiled in zip(found[:2], found[2:]):
+        for a, b in zip(plain, compiled):
+            assert (a - b).norm() <= 1e-4 * a.norm() + 1e-7, (a - b).norm() / a.norm()
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 8
+"""
+
+
+@pytest.mark.slow
+def test_compiled_parts_have_no_breaks_and_give_the_same() -> None:
+    """With more forms than a compiler keeps unasked. (In this process the checks of shapes break graphs.)"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr

@@ -292,3 +292,17 @@ def test_the_settings_name_the_networks_and_what_is_asked():
     settings = task_of(known=KNOWN).settings
     assert set(settings) == {"unet", "text_encoder", "task"} and settings["task"]["known"]["noise"] == 0.3
     assert "text_encoder" not in task_of(text=False).settings
+    assert "compiled" not in settings["task"]  # a run may go on with or without a compiler
+
+
+def test_every_part_of_every_layer_is_compiled_for_each_shape_by_itself(monkeypatch: pytest.MonkeyPatch):
+    compiled: list[tuple[torch.nn.Module, bool | None]] = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module, *, dynamic=None: compiled.append((module, dynamic))
+    )
+    unet = task_of(compiled=True).unet
+    layers = [layer for stage in (*unet.down, unet.middle, *unet.up) for layer in stage.layers]
+    assert compiled == [(part, False) for layer in layers for part in layer.children()]
+    assert len(compiled) > len(layers)
+    task_of()
+    assert len(compiled) == len([part for layer in layers for part in layer.children()])

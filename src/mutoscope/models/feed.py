@@ -3,8 +3,8 @@
     value, gate = x Vᵀ + b, x Gᵀ + c        y = (value · gelu(gate)) Dᵀ + d
 
 Inside it is eight times as wide as at its ends, and most of what a U-Net's training step writes to memory is
-there. So rows are taken in chunks whose inside a processor keeps in its cache. Value and gate stay for the
-gradients, each contiguous; gelu and product, as large again, are computed again.
+there. So on a CPU rows are taken in chunks whose inside its cache keeps. Value and gate stay for
+the gradients, each contiguous; gelu and product, as large again, are computed again.
 """
 
 from collections.abc import Iterator
@@ -32,13 +32,13 @@ def gated_feed(
 ) -> Float[Tensor, "*n d"]:
     """y of the formula above; the first half of `up` makes values, the second gates. Under autocast in its
     dtype."""
-    if x.device.type != "cpu":
+    if torch.compiler.is_compiling():  # it joins gelu and product itself, and knows what to compute again
         return _plain(x, up, up_bias, down, down_bias)
-    weights = (up, up_bias, down, down_bias)
-    if torch.is_autocast_enabled("cpu"):
-        dtype = torch.get_autocast_dtype("cpu")
+    weights, device = (up, up_bias, down, down_bias), x.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
         x, weights = x.to(dtype), tuple(w.to(dtype) for w in weights)
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(device, enabled=False):
         y = _Feed.apply(x.flatten(0, -2), *weights)
     return y.unflatten(0, x.shape[:-1])  # type: ignore[no-any-return]
 
@@ -82,8 +82,10 @@ class _Feed(torch.autograd.Function):
 
 
 def _chunks(*tensors: Tensor, inside: int) -> Iterator[tuple[Tensor, ...]]:
-    """The same rows of each."""
-    return zip(*(x.split(max(1, INSIDE // inside)) for x in tensors), strict=True)
+    """The same rows of each; a GPU takes all at once."""
+    whole = tensors[0].device.type != "cpu"
+    rows = max(1, len(tensors[0]) if whole else INSIDE // inside)
+    return zip(*(x.split(rows) for x in tensors), strict=True)
 
 
 @dataclass(frozen=True)

@@ -30,17 +30,15 @@ def normed(
 ) -> Float[Tensor, "n p c"]:
     """The group norm of each x[i], over its p rows and the channels of a group, and SiLU if `silu`; in the
     dtype of x."""
-    if x.device.type == "cpu":
-        return _Normed.apply(x, gain, bias, groups, eps, silu)  # type: ignore[no-any-return]
-    return _plain(x, gain, bias, groups, eps, silu)
+    own = x.device.type == "cpu" or torch.compiler.is_compiling()
+    function = _Normed if own else _NormedByKernels
+    return function.apply(x, gain, bias, groups, eps, silu)  # type: ignore[no-any-return]
 
 
 def _plain(x: Tensor, gain: Tensor, bias: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
     """The same by the kernels of torch, which have gradients of gradients."""
-    # A GPU's kernel sums in float32 by itself; autocast would write float32 as well.
-    with torch.autocast(x.device.type, enabled=False):
-        y = F.group_norm(x.movedim(2, 1), groups, gain.to(x.dtype), bias.to(x.dtype), eps).movedim(1, 2)
-        return F.silu(y) if silu else y
+    y = F.group_norm(x.movedim(2, 1), groups, gain.to(x.dtype), bias.to(x.dtype), eps).movedim(1, 2)
+    return F.silu(y) if silu else y
 
 
 class _Normed(torch.autograd.Function):
@@ -75,6 +73,44 @@ class _Normed(torch.autograd.Function):
         pull, turn = (_over_groups(gain * d, groups) / x.shape[1] for d in (dbias, dgain))
         dx = torch.addcmul(-inverse * pull, dz, inverse * gain).addcmul_(n, inverse * turn, value=-1)
         return dx.to(x.dtype), dgain.sum(dim=(0, 1)), dbias.sum(dim=(0, 1)), None, None, None
+
+
+class _NormedByKernels(torch.autograd.Function):
+    """The same by the kernels of torch, fast on a GPU. They want channels first, so x is moved there
+    and the result back."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gain: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+    ) -> Tensor:
+        y, mean, inverse = _kernel(x.mT.contiguous(), gain, bias, groups, eps)
+        ctx.save_for_backward(x, gain, bias, mean, inverse)
+        ctx.settings = groups, eps, silu
+        return (F.silu(y) if silu else y).mT.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
+        x, gain, bias, mean, inverse = ctx.saved_tensors
+        groups, eps, silu = ctx.settings
+        if torch.is_grad_enabled():
+            y = _plain(x, gain, bias, *ctx.settings)
+            return differentiable(ctx, y, grad, inputs=(x, gain, bias))
+        x, grad = x.mT.contiguous(), grad.to(x.dtype).mT.contiguous()
+        if silu:
+            grad = torch.ops.aten.silu_backward(grad, _kernel(x, gain, bias, groups, eps)[0])
+        made = torch.ops.aten.native_group_norm_backward(
+            grad, x, mean, inverse, gain.to(x.dtype), *x.shape, groups, [True, True, True]
+        )
+        dx, dgain, dbias = made
+        return dx.mT.contiguous(), dgain.to(gain.dtype), dbias.to(bias.dtype), None, None, None
+
+
+def _kernel(
+    x: Float[Tensor, "n c p"], gain: Tensor, bias: Tensor, groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """torch's norm of contiguous x; means and inverse deviations of its groups."""
+    n, c, p = x.shape
+    return torch.native_group_norm(x, gain.to(x.dtype), bias.to(x.dtype), n, c, p, groups, eps)
 
 
 def _over_groups(values: Tensor, groups: int) -> Tensor:
