@@ -37,9 +37,8 @@ class Kept:
 
     def places(self, first: int, count: int) -> range:
         """Which of frames `first` and on are known, counted from `first`."""
-        known = range(0, len(self.pictures) * self.every, self.every)
-        within = [place - first for place in known if first <= place < first + count]
-        return range(within[0], within[-1] + 1, self.every) if within else range(0)
+        end = (len(self.pictures) - 1) * self.every + 1
+        return range(-first % self.every, min(count, end - first), self.every)
 
     def pixels(self, first: int, count: int) -> Float[Tensor, "1 3 k h w"]:
         """Those of frames `first` and on, in [-1, 1]."""
