@@ -33,7 +33,6 @@ an empty stand-in is put in its place in this process, until the import is done.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -290,12 +289,18 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
 
 def peak(name: str, case: Case) -> float:
     """Megabytes that two steps take at most, in this process, over what it holds before; on Linux."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    before = pages * resource.getpagesize() / 2**20
+    before = _megabytes("VmRSS")
     _, run = step(name, case)
     for _ in range(2):
         run()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    # Not the ru_maxrss of getrusage: that begins with the peak of the process that started this one.
+    return _megabytes("VmHWM") - before
+
+
+def _megabytes(field: str) -> float:
+    """This field of the kernel's status of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 def peak_elsewhere(name: str, case: Case, *, arguments: Sequence[str]) -> float:
