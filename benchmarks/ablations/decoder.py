@@ -68,7 +68,7 @@ def _further(
     unit: str, autoencoder: ImageAutoencoder, scale: Scale, seed: int
 ) -> tuple[ImageAutoencoder, float]:
     settings = ReconstructionSettings(
-        batch=FURTHER, adversary=0.0 if unit == PLAIN else ADVERSARY, adversary_from=scale.steps // 5,
+        batch=FURTHER, adversary=0.0 if unit == PLAIN else ADVERSARY, adversary_from=2 * scale.steps // 5,
         frozen_encoder=True,
     )  # fmt: skip
     batches = batches_of(films(scale.discs, seed), settings.batch)
@@ -81,7 +81,7 @@ def _further(
         autoencoder = add_time(autoencoder)
         task = DecoderTask(autoencoder, batches, settings=settings)
     name = f"decoder-{'longer' if unit == LONGER else 'plain' if unit == PLAIN else 'time'}"
-    return autoencoder, trained(task, name, scale, seed=seed)
+    return autoencoder, trained(task, name, scale, seed=seed, steps=2 * scale.steps)
 
 
 def batches_of(clips: Clips, count: int) -> Callable[[int], Batch]:
