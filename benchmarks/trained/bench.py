@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 from benchmarks.trained.experiment import Experiment, Record, carried_out, read
 from benchmarks.trained.learner import Size
+from benchmarks.trained.plots import figure, picture_of
 from benchmarks.trained.report import report
 
+from mutoscope.diffusion.drawings.picture import save
 from mutoscope.video import Refusal
 
 __all__ = ["Bench"]
@@ -39,11 +41,21 @@ class Bench:
         path = self.path(row, out)
         return read(path, kind=type(self.scales[self.usual])) if path.exists() else None
 
-    def write_report(self, out: Path, page: Path) -> None:
-        """The page: every record that is there, and which rows have none."""
+    def write_report(self, out: Path, page: Path, *, drawn: bool = False) -> None:
+        """The page: every record that is there, and which rows have none. drawn: with a picture of each, in
+        pictures/ beside the page."""
         found = {experiment: self.record(row, out) for row, experiment in self.experiments.items()}
-        text = report(found, head=self.head, command=f"python -m benchmarks.{self.name}")
+        pictures = f"pictures/{page.stem}-" if drawn else None
+        text = report(found, head=self.head, command=f"python -m benchmarks.{self.name}", pictures=pictures)
+        if drawn:
+            self._draw({row: record for row, record in found.items() if record is not None}, page)
         page.write_text(text, encoding="utf-8")
+
+    def _draw(self, found: Mapping[Experiment, Record], page: Path) -> None:
+        for experiment, record in found.items():
+            if record.complete(experiment):
+                command = f"python -m benchmarks.{self.name} {experiment.name}"
+                save(figure(experiment, record), picture_of(experiment.name, page), command=command)
 
     def units(self, row: str, scale: Size, *, seeds: Iterable[int], out: Path) -> Iterator[str]:
         """Measures what a row's record lacks of these seeds; yields a line a unit."""
@@ -61,7 +73,7 @@ class Bench:
         except Refusal as error:
             print(error, file=sys.stderr)
             return 2
-        self.write_report(chosen.out, chosen.report)
+        self.write_report(chosen.out, chosen.report, drawn=True)
         return 0
 
     def _asked(self, arguments: Sequence[str] | None) -> argparse.Namespace:

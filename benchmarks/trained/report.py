@@ -3,14 +3,20 @@
 from collections.abc import Mapping, Sequence
 
 from benchmarks.trained.experiment import Comparison, Experiment, Record
+from benchmarks.trained.plots import quantities
 
 __all__ = ["report", "spread"]
 
 
-def report(found: Mapping[Experiment, Record | None], *, head: str, command: str) -> str:
-    """The whole page. found: None for rows that wait. command: what a row's name is put after."""
+def report(
+    found: Mapping[Experiment, Record | None], *, head: str, command: str, pictures: str | None = None
+) -> str:
+    """The whole page. found: None for rows that wait. command: what a row's name is put after. pictures: what
+    the names of the rows' pictures begin with, seen from the page; None if there are none."""
     sections = [
-        _section(experiment, record, command) for experiment, record in found.items() if record is not None
+        _section(experiment, record, command, pictures)
+        for experiment, record in found.items()
+        if record is not None
     ]
     waiting = [experiment for experiment, record in found.items() if record is None]
     return "\n".join([head, *sections, *_waiting(waiting, command)])
@@ -21,7 +27,7 @@ def _waiting(rows: Sequence[Experiment], command: str) -> list[str]:
     return ["## Not measured yet\n", *lines, ""] if lines else []
 
 
-def _section(experiment: Experiment, record: Record, command: str) -> str:
+def _section(experiment: Experiment, record: Record, command: str, pictures: str | None) -> str:
     seeds = record.complete(experiment)
     scale = record.scale
     line = f"{command} {experiment.name} --scale {scale.name} --seeds {len(seeds)}"
@@ -29,9 +35,16 @@ def _section(experiment: Experiment, record: Record, command: str) -> str:
     parts = [f"## {experiment.title}", f"Published: {experiment.published}", where]
     if not seeds:
         return "\n\n".join([*parts, "Not yet measured for any seed.", ""])
+    if pictures is not None:
+        parts.append(_picture(experiment, record, seeds, f"{pictures}{experiment.name}.png"))
     parts += [_numbers(record, seeds), _comparisons(experiment.comparisons, record, seeds)]
     parts += [_cost(experiment, record, seeds), *filter(None, [experiment.remark])]
     return "\n\n".join(parts) + "\n"
+
+
+def _picture(experiment: Experiment, record: Record, seeds: Sequence[int], path: str) -> str:
+    shown = ", ".join(quantities(experiment, record, seeds))
+    return f"![A line an arm, a dot a seed, the mean in red: {shown}; the numbers are below]({path})"
 
 
 def _numbers(record: Record, seeds: Sequence[int]) -> str:

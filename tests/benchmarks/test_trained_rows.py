@@ -11,8 +11,10 @@ import pytest
 import torch
 from benchmarks.trained import brightness, priors, rollout, shifts
 from benchmarks.trained.__main__ import BENCH
+from benchmarks.trained.bench import Bench
 from benchmarks.trained.experiment import Comparison, Experiment, Outcome, Record, carried_out, ratio, read
 from benchmarks.trained.learner import ANY, SCALES, DiscTask, learned, longer, seeded
+from benchmarks.trained.plots import figure
 from benchmarks.trained.report import report, spread
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser
@@ -201,6 +203,24 @@ def test_the_page_tells_spread_cost_and_how_many_seeds_meet_what_was_wanted(tmp_
     assert "| a over b | at least 2 | 2 (2 to 2) | 3 of 3 |" in page
     assert page.startswith("# Head") and "`measure counted --scale toy --seeds 3`: 16x16 pixels" in page
     assert "a 1 + 2; b 1 + 2" in page and "As it came out." in page
+
+
+def test_a_row_is_drawn_with_a_dot_a_seed_and_what_is_compared_first(tmp_path):
+    def run(unit: str, scale, seed: int) -> Outcome:
+        return Outcome(1.0, 1.0, {unit: {"cost": 1.0, "error": seed + 1.0, "size": 2.0}})
+
+    compared = Comparison("error: a over b", "", ratio("error", "a", "b"))
+    experiment = Experiment("drawn", "Drawn", "nothing", ("a", "b"), run, (compared,))
+    path = tmp_path / "bench_drawn.json"
+    list(carried_out(experiment, TOY, seeds=range(3), path=path))
+    panels = figure(experiment, read(path)).panels
+    assert [panel.title for panel in panels] == ["error", "cost"]
+    dots, means = panels[0].curves
+    assert panels[0].rows == ["b", "a"] and dots.x.tolist() == [1, 2, 3] * 2 and means.x.tolist() == [2, 2]
+    bench = Bench("bench", "# Head", {"drawn": experiment}, {"cpu": TOY})
+    bench.write_report(tmp_path, tmp_path / "page.md", drawn=True)
+    assert "(pictures/page-drawn.png)" in (tmp_path / "page.md").read_text()
+    assert (tmp_path / "pictures" / "page-drawn.png").stat().st_size > 1000
 
 
 def test_seeds_without_all_units_are_not_told():
