@@ -148,7 +148,7 @@ def _unified(clean: Film, move: Move, looks: Sequence[Look], *, landed: Film | N
     weights = [torch.zeros_like(h) for _ in films]
     back = [torch.where(look.behind.isfinite(), look.behind, 1.0 + k) for k, look in enumerate(looks)]
     reach = _reach(looks, h)
-    for count in reach.unique().tolist():  # one number where all frames move alike
+    for count in set(reach[0].tolist()):  # one number where all frames move alike
         nodes, known = [-behind / h for behind in back[:count]] + ends, reach == count
         slots = [*range(count), *([] if landed is None else [len(looks)])]
         for slot, node, rho in zip(slots, nodes, _rhos(nodes, h), strict=True):
@@ -161,8 +161,10 @@ def _unified(clean: Film, move: Move, looks: Sequence[Look], *, landed: Film | N
 
 def _reach(looks: Sequence[Look], h: Row) -> Int[Tensor, "1 f"]:
     """How many looks back each frame has; after one that it lacks, none counts."""
-    seen = [look.behind.isfinite().expand_as(h) for look in looks]
-    return torch.stack(seen).cumprod(0).sum(0) if seen else torch.zeros_like(h, dtype=torch.long)
+    reach = torch.zeros_like(h, dtype=torch.long)
+    for look in reversed(looks):
+        reach = look.behind.isfinite() * (1 + reach)
+    return reach
 
 
 def _rhos(nodes: Sequence[Row], h: Row) -> Sequence[Row]:

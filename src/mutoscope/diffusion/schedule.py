@@ -38,7 +38,8 @@ def spread(values: Float[Tensor, "b f"], like: Float[Tensor, "n c f h w"]) -> Fl
     float32."""
     # A small copy from the host that is not waited for: the accelerator's queue never drains.
     dtype = torch.promote_types(like.dtype, torch.float32)
-    return values[:, None, :, None, None].to(like.device, dtype, non_blocking=True)
+    laid = values.reshape(len(values), 1, -1, 1, 1)
+    return laid.to(like.device, dtype, non_blocking=True)
 
 
 def precise(film: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
