@@ -28,6 +28,7 @@ from mutoscope.video import Refusal
 
 Film = Float[Tensor, "b c f h w"]
 Row = Float[Tensor, "1 f"]
+Rows = Float[Tensor, "moves f"]
 Guess = Callable[[Film, Row], Film]
 Source = Callable[[int, str], Film]
 FAR = 2.0
@@ -53,32 +54,33 @@ class State:
 class Move:
     """From one row of times to the next, with all coefficients per frame, on the host and in float64.
 
-    step counts from 1. noise(step, purpose) is where fresh noise comes from, if from anywhere. Coefficients
-    are computed once: small numbers on the host are what a sampler costs beside its network.
+    A move has one row; of several rows, coefficients can be asked for. step counts from 1. noise(step,
+    purpose) is where fresh noise comes from, if from anywhere. Coefficients are computed once: small numbers
+    on the host are what a sampler costs beside its network.
     """
 
-    t: Row
-    s: Row
+    t: Rows
+    s: Rows
     schedule: Schedule
     step: int = 1
     noise: Source | None = None
 
     @cached_property
-    def keep(self) -> Row:
+    def keep(self) -> Rows:
         before, after = self.schedule.sigma(self.t), self.schedule.sigma(self.s)
         return torch.where(self.s < self.t, after / before, 1.0)
 
     @cached_property
-    def pull(self) -> Row:
+    def pull(self) -> Rows:
         return self.schedule.alpha(self.s) - self.keep * self.schedule.alpha(self.t)
 
     @cached_property
-    def stretch(self) -> Row:
+    def stretch(self) -> Rows:
         """How much the half log-SNR grows: DPM-Solver's length of a step. NaN for a rest at an end."""
         return (self.schedule.log_snr(self.s) - self.schedule.log_snr(self.t)) / 2
 
     @cached_property
-    def measured(self) -> Bool[Tensor, "1 f"]:
+    def measured(self) -> Bool[Tensor, "moves f"]:
         """Which frames move a finite way in log-SNR: what a frame's past can be measured by.
 
         Not those that land on 0 from far off: where a schedule is cut off there, at a log-SNR of 20, say, the
@@ -88,7 +90,7 @@ class Move:
         return self.stretch.isfinite() & (self.stretch > 0) & near
 
     @cached_property
-    def goes_on(self) -> Float[Tensor, "1 f"]:
+    def goes_on(self) -> Float[Tensor, "moves f"]:
         """1 for a frame that moves and has noise left where it lands, else 0."""
         return ((self.s < self.t) & (self.schedule.sigma(self.s) > 0)).double()
 
@@ -102,6 +104,9 @@ class Move:
 
     def __call__(self, noisy: Film, clean: Film) -> Film:
         return spread(self.keep, noisy) * noisy + spread(self.pull, noisy) * clean
+
+
+COEFFICIENTS = ("keep", "pull", "stretch", "measured", "goes_on")
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,8 +219,14 @@ def bound(denoiser: Denoiser, condition: Any) -> Guess:
 
 
 def _moves(plan: Plan, schedule: Schedule, noise: Source | None) -> list[Move]:
+    """One for every two neighbouring rows; their coefficients are found for all of them at once."""
     rows = enumerate(pairwise(plan.times.split(1)), start=1)
-    return [Move(t=t, s=s, schedule=schedule, step=step, noise=noise) for step, (t, s) in rows]
+    moves = [Move(t=t, s=s, schedule=schedule, step=step, noise=noise) for step, (t, s) in rows]
+    whole = Move(t=plan.times[:-1], s=plan.times[1:], schedule=schedule)
+    for name in COEFFICIENTS:
+        for move, row in zip(moves, getattr(whole, name).unsqueeze(1), strict=True):
+            vars(move)[name] = row  # where a cached property keeps it
+    return moves
 
 
 def _walk(guess: Guess, noisy: Film, *, moves: list[Move], sampler: Sampler) -> Iterator[State]:
