@@ -17,7 +17,6 @@ in float32 (rms). Random weights: errors say what bfloat16 costs, not how good a
 
 import argparse
 import copy
-import ctypes
 import json
 import os
 import subprocess
@@ -33,6 +32,7 @@ import turns
 from torch import Tensor, nn
 
 from mutoscope.checkpoints import wan_transformer
+from mutoscope.cli.memory import keep_memory
 from mutoscope.models.text import Text
 from mutoscope.models.transformer import Transformer, TransformerConfig
 
@@ -62,17 +62,6 @@ class Case:
 
 CASES = tuple(Case(size, rows) for size in ((4, 8, 14), (4, 18, 18)) for rows in (512, 64))
 TOY_CASES = (Case((2, 3, 4), 64),)
-
-
-def keep_memory() -> bool:
-    """Tell the allocator to keep large blocks: without it, each layer's temporaries are mapped and cleared
-    anew.
-
-    Only glibc knows the call; says whether it worked.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    threshold, trim = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-    return mallopt is not None and bool(mallopt(threshold, 2**30) and mallopt(trim, 2**31 - 1))
 
 
 @torch.no_grad()

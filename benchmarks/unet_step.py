@@ -55,9 +55,9 @@ import turns
 from together import Facts, Together
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformer_step import keep_memory
 
 from mutoscope.checkpoints import unet as folders
+from mutoscope.cli.memory import keep_memory
 from mutoscope.models.unet import UNet, UNetConfig
 from mutoscope.models.unet_config import MODELSCOPE, vdm
 

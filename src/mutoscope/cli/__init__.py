@@ -24,6 +24,7 @@ import tyro
 
 from mutoscope.cli import tasks
 from mutoscope.cli.display import SECONDS_BETWEEN_LINES, TrainingDisplay, filming
+from mutoscope.cli.memory import keep_memory
 from mutoscope.cli.method import MethodOptions, PlanOption, SamplerOption
 from mutoscope.cli.parsing import Misuse, parsed
 
@@ -361,6 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             run = parsed(list(sys.argv[1:] if arguments is None else arguments), COMMANDS)
+            keep_memory()
             run()
         return 0
     except KeyboardInterrupt:
