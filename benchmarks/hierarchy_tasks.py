@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mutoscope.cli.memory import keep_memory
 from mutoscope.data.captions import full_caption
 from mutoscope.data.loader import Batch, WorldSource
 from mutoscope.data.world import VOCABULARIES
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a hierarchy's folder")
     parser.add_argument("--clips", type=int, default=4)
     options = parser.parse_args()
+    keep_memory()
     maker = load(options.model)
     if not isinstance(maker, Hierarchy):
         parser.error(f"{options.model} is no hierarchy of U-Nets; `mutoscope train align` makes one")

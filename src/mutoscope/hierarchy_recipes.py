@@ -131,37 +131,38 @@ ALIGN = HierarchyRecipe(
     coder=_coder((32, 32, 64), z=8),
     autoencoder=CodingPiece(
         terms=ReconstructionSettings(batch=16, kl=1e-3),
-        train=_training(steps=240, seed=1, optimizer=CODING, warmup=15),
+        train=_training(steps=180, seed=1, optimizer=CODING, warmup=15),
     ),
     latents=384,
     network=_network((64, 128), latents=8, text=64, layers=1),
     text=TextSettings(heads=2, ffn_dim=160),
     pictures=UNetPiece(
-        unet=UNetSettings(clips=4, frames=0, pictures=12), train=_training(steps=360, seed=2)
+        unet=UNetSettings(clips=4, frames=0, pictures=12), train=_training(steps=260, seed=2)
     ),
     keys=UNetPiece(
         unet=UNetSettings(clips=4, frames=8, trainable="temporal", known=PREDICTION),
-        train=_training(steps=220, seed=3),
+        train=_training(steps=190, seed=3),
     ),
     decoder=CodingPiece(
-        terms=ReconstructionSettings(batch=2, adversary=0.02, adversary_from=36), frames=4,
-        train=_training(steps=90, seed=4, optimizer=CODING),
+        terms=ReconstructionSettings(batch=2, adversary=0.02, adversary_from=32), frames=4,
+        train=_training(steps=80, seed=4, optimizer=CODING),
     ),
     between=UNetPiece(
         unet=UNetSettings(clips=6, frames=5, trainable="temporal", known=BETWEEN),
-        train=_training(steps=150, seed=5),
+        train=_training(steps=120, seed=5),
     ),
     larger=LargerStage(
         network=_upscaler((16, 32, 64), layers=1),
         pictures=UNetPiece(
             unet=UNetSettings(clips=2, frames=0, pictures=4, patch=(64, 64), known=SMALL),
-            train=_training(steps=180, seed=6),
+            train=_training(steps=140, seed=6),
         ),
         clips=UNetPiece(
             unet=UNetSettings(clips=2, frames=4, patch=(64, 64), known=SMALL, trainable="temporal"),
-            train=_training(steps=90, seed=7),
+            train=_training(steps=70, seed=7),
         ),
     ),
+    threads=1,  # clips are drawn by the other core
 )  # fmt: skip
 
 # Any frames may be known, or none in half of the examples, and what is known is noisy: so one network is
