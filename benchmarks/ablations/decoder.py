@@ -103,9 +103,9 @@ def digest(autoencoder: ImageAutoencoder) -> str:
 
 @torch.no_grad()
 def _numbers(autoencoder: ImageAutoencoder, true: Tensor) -> dict[str, float]:
-    made = torch.cat(
-        [autoencoder.decode(autoencoder.encode(part).mode()) for part in true.split(32)]
-    ).clamp(-1, 1)
+    made = torch.cat([autoencoder.decode(autoencoder.encode(part).mode()) for part in true.split(32)]).clamp(
+        -1, 1
+    )
     error = made - true
     single, real = (rearrange(film, "b c f h w -> (b f) c 1 h w") for film in (made, true))
     return {

@@ -115,4 +115,6 @@ EXPERIMENT = Experiment(
             1.25,
         ),
     ),
+    remark="Two things are not as published: single frames are better with time off than on, so the layers "
+    "over frames cost them something here; and all weights trained on forget what the frozen ones keep.",
 )

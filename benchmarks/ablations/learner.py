@@ -165,7 +165,5 @@ def plan_of(scale: Scale, frames: int | None = None) -> Plan:
 def made(denoiser: Any, noise: Tensor, scale: Scale, *, condition: Condition | None = None) -> Tensor:
     """Films from noise, by the scale's steps of DPM-Solver++."""
     plan = plan_of(scale, noise.shape[2])
-    *_, last = sample(
-        denoiser, noise, plan=plan, condition=condition or Condition(), sampler=Multistep2()
-    )
+    *_, last = sample(denoiser, noise, plan=plan, condition=condition or Condition(), sampler=Multistep2())
     return last.clean

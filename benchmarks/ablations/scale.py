@@ -50,5 +50,5 @@ SCALES = {
 
 
 def narrower(scale: Scale) -> Scale:
-    """Half the channels."""
-    return replace(scale, width=max(8, scale.width // 2))
+    """Half the channels, in groups of 8."""
+    return replace(scale, width=-(-scale.width // 16) * 8)

@@ -237,6 +237,13 @@ def test_both_kinds_of_layers_have_as_many_weights(name):
     assert counts[1] / counts[0] == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("name", SCALES)
+def test_a_narrower_network_can_be_built_at_every_scale(name):
+    scale = narrower(SCALES[name])
+    UNet(learner.shape_of(scale))
+    assert scale.width <= max(8, 2 * SCALES[name].width / 3)
+
+
 # A5
 
 
