@@ -149,4 +149,6 @@ EXPERIMENT = Experiment(
         _gain("flicker", 1.0, base=PLAIN),
         _gain("FD of reconstructions", 1.0, base=PLAIN),
     ),
+    remark="The discriminator adds nothing at this size: without it flicker and FD are a little lower still. "
+    "And as much training without time lowers FD as much, but not flicker.",
 )
