@@ -146,7 +146,7 @@ ALOOF = Hierarchy(
         (Extend(frames=3), {}, ALOOF, "cannot go on from any"),
         (Animate(frames=3, fps=2), {}, ALOOF, "cannot go on from any"),
     ],
-    ids=str,
+    ids=lambda value: "alone" if value is ALONE else "aloof" if value is ALOOF else str(value),
 )
 def test_what_a_model_cannot_do_is_refused(maker: Hierarchy, task, settings, model, said):
     with pytest.raises(Refusal, match=said):
