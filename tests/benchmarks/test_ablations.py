@@ -207,6 +207,7 @@ def test_captions_are_true():
 def test_the_weak_network_is_half_as_wide():
     """In groups of 8: of 24 channels 16, of 64 they are 32."""
     assert [narrower(SCALES[name]).width for name in ("cpu", "gpu")] == [16, 32]
+    assert max(guided.STRENGTHS) == 6.0
 
 
 # A4 and A6
