@@ -240,20 +240,11 @@ class Pool:
             yield to_bytes(batch.video, batch.figure)
 
 
-@dataclass(frozen=True)
 class Stretches:
     """Stretches of `frames` frames of a pool whose own are longer."""
 
-    pool: Pool
-    frames: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.pool.size
-
-    @property
-    def fps(self) -> float:
-        return self.pool.fps
+    def __init__(self, pool: Pool, frames: int) -> None:
+        self.pool, self.frames, self.size, self.fps = pool, frames, pool.size, pool.fps
 
     def batch(self, step: int, count: int) -> Batch:
         return self.pool.stretches(step, count, frames=self.frames)

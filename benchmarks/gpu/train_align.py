@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet
 from mutoscope.training.course import Event
 from mutoscope.training.footage import ClipSettings
 from mutoscope.training.hierarchy_course import HierarchyRecipe, run
+from mutoscope.training.loop import TrainSettings
 from mutoscope.video import Refusal
 
 PIECES = {
@@ -65,6 +65,10 @@ class Call:
     large_pool: int = 768
 
 
+def world_of(clips: ClipSettings, frames: int) -> World:
+    return World(clips.vocabulary, frames, (clips.width, clips.height), clips.fps)
+
+
 class ClipSources:
     """Clips of the course, drawn by the workers from the start, in the order in which they will be asked for.
 
@@ -73,25 +77,21 @@ class ClipSources:
     """
 
     def __init__(self, call: Call, *, done: Collection[str] = ()) -> None:
-        recipe, clips, chain = call.recipe, call.recipe.clips, call.recipe.chain
-        self.own = {clips.seed, clips.seed + 1000}
+        recipe, seed = call.recipe, call.recipe.clips.seed
+        self.own = {seed, seed + 1000}
         self.drawers = Drawers(call.workers, device="cpu") if call.workers else None
-        self.stretch = max(recipe.autoencoder.frames, recipe.decoder.frames)
-        self.large = (clips.width * chain.scale, clips.height * chain.scale)
         self.drawn: dict[World, DrawnSource] = {}
         self.pools: dict[tuple[int, int], Pool] = {}
         if self.drawers is None:
             return
-        film = partial(World, clips.vocabulary, fps=clips.fps)
-        self._pool(film(frames=self.stretch, size=(clips.width, clips.height)), call.pool)
+        stretch = max(recipe.autoencoder.frames, recipe.decoder.frames)
+        self._pool(world_of(recipe.clips, stretch), call.pool)
         if not {"pictures", "key frames", "between"} <= set(done):
-            for number in range(chain.rounds + 1):
-                rate = clips.fps / chain.every ** (chain.rounds - number)
-                frames = chain.span if number else chain.keys
-                world = World(clips.vocabulary, frames, (clips.width, clips.height), rate)
+            for number in range(recipe.chain.rounds + 1):
+                world = world_of(recipe.clips_after(number), recipe.seen_after(number))
                 self.drawn[world] = source = self._source(world)
                 source.begin(TOGETHER, range(-(-recipe.latents // TOGETHER)))
-        self._pool(film(frames=max(1, recipe.larger.clips.unet.frames), size=self.large), call.large_pool)
+        self._pool(world_of(recipe.large_clips, max(1, recipe.larger.clips.unet.frames)), call.large_pool)
 
     def _source(self, world: World) -> DrawnSource:
         assert self.drawers is not None
@@ -102,7 +102,7 @@ class ClipSources:
         pool.begin()
 
     def __call__(self, clips: ClipSettings, frames: int, seed: int) -> Source:
-        world = World(clips.vocabulary, frames, (clips.width, clips.height), clips.fps)
+        world = world_of(clips, frames)
         if self.drawers is None or seed not in self.own:
             return world_source(clips, frames, seed=seed)
         return self.drawn.get(world) or self.pools[world.size].cut(frames)
@@ -124,32 +124,28 @@ def rest(recipe: HierarchyRecipe, ledger: Ledger) -> Rest:
     """A recipe without what the ledger says is done."""
     settings, done = recipe.model_dump(mode="json"), set()
     for stage, path in PIECES.items():
-        train, at = _settings_of(recipe, path), settings
+        piece = piece_of(settings, path)
+        train = TrainSettings.model_validate(piece["train"])
         left = left_of(train, ledger.entries.get(stage, Entry()))
         if left is None:
             done.add(stage)
-            continue
-        for part in path:
-            at = at[part]
-        at["train"] = left.model_dump(mode="json")
+        else:
+            piece["train"] = left.model_dump(mode="json")
     return Rest(HierarchyRecipe.model_validate(settings), frozenset(done))
 
 
-def _settings_of(recipe: HierarchyRecipe, path: tuple[str, ...]) -> Any:
-    at: Any = recipe
-    for part in path:
-        at = getattr(at, part)
-    return at.train
+def piece_of(settings: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """The part of a recipe's plain values that stands there."""
+    for name in path:
+        settings = settings[name]
+    return settings  # type: ignore[no-any-return]
 
 
 def toy() -> HierarchyRecipe:
     """The same stages in seconds on a processor, nothing learnt."""
     settings = HIERARCHY_RECIPES["align-smoke"].model_dump(mode="json")
     for path in PIECES.values():
-        at = settings
-        for part in path:
-            at = at[part]
-        at["train"]["steps"] = 2
+        piece_of(settings, path)["train"]["steps"] = 2
     return HierarchyRecipe.model_validate(settings | {"steps": 1})
 
 
@@ -157,10 +153,7 @@ def shortened(recipe: HierarchyRecipe, share: float) -> HierarchyRecipe:
     """The recipe with a share of its minutes and of its clips."""
     settings = recipe.model_dump(mode="json")
     for path in PIECES.values():
-        at = settings
-        for part in path:
-            at = at[part]
-        at["train"]["minutes"] *= share
+        piece_of(settings, path)["train"]["minutes"] *= share
     settings["latents"] = max(TOGETHER, int(share * recipe.latents))
     return HierarchyRecipe.model_validate(settings)
 

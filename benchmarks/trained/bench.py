@@ -45,8 +45,8 @@ class Bench:
         """The page: every record that is there, and which rows have none. drawn: with a picture of each, in
         pictures/ beside the page."""
         found = {experiment: self.record(row, out) for row, experiment in self.experiments.items()}
-        pictures = f"pictures/{page.stem}-" if drawn else None
-        text = report(found, head=self.head, command=f"python -m benchmarks.{self.name}", pictures=pictures)
+        command, beside = f"python -m benchmarks.{self.name}", page if drawn else None
+        text = report(found, head=self.head, command=command, drawn=beside)
         if drawn:
             self._draw({row: record for row, record in found.items() if record is not None}, page)
         page.write_text(text, encoding="utf-8")

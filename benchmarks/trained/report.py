@@ -1,20 +1,21 @@
 """A page of every row that has been measured: its numbers with their spread and their cost."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from benchmarks.trained.experiment import Comparison, Experiment, Record
-from benchmarks.trained.plots import quantities
+from benchmarks.trained.plots import picture_of, quantities
 
 __all__ = ["report", "spread"]
 
 
 def report(
-    found: Mapping[Experiment, Record | None], *, head: str, command: str, pictures: str | None = None
+    found: Mapping[Experiment, Record | None], *, head: str, command: str, drawn: Path | None = None
 ) -> str:
-    """The whole page. found: None for rows that wait. command: what a row's name is put after. pictures: what
-    the names of the rows' pictures begin with, seen from the page; None if there are none."""
+    """The whole page. found: None for rows that wait. command: what a row's name is put after. drawn: where
+    the page is to lie, if its rows' pictures lie beside it."""
     sections = [
-        _section(experiment, record, command, pictures)
+        _section(experiment, record, command, drawn)
         for experiment, record in found.items()
         if record is not None
     ]
@@ -27,7 +28,7 @@ def _waiting(rows: Sequence[Experiment], command: str) -> list[str]:
     return ["## Not measured yet\n", *lines, ""] if lines else []
 
 
-def _section(experiment: Experiment, record: Record, command: str, pictures: str | None) -> str:
+def _section(experiment: Experiment, record: Record, command: str, page: Path | None) -> str:
     seeds = record.complete(experiment)
     scale = record.scale
     line = f"{command} {experiment.name} --scale {scale.name} --seeds {len(seeds)}"
@@ -35,16 +36,15 @@ def _section(experiment: Experiment, record: Record, command: str, pictures: str
     parts = [f"## {experiment.title}", f"Published: {experiment.published}", where]
     if not seeds:
         return "\n\n".join([*parts, "Not yet measured for any seed.", ""])
-    if pictures is not None:
-        parts.append(_picture(experiment, record, seeds, f"{pictures}{experiment.name}.png"))
+    if page is not None:
+        path = picture_of(experiment.name, page).relative_to(page.parent)
+        shown = ", ".join(quantities(experiment, record, seeds))
+        parts.append(
+            f"![A line an arm, a dot a seed, the mean in red: {shown}; the numbers are below]({path})"
+        )
     parts += [_numbers(record, seeds), _comparisons(experiment.comparisons, record, seeds)]
     parts += [_cost(experiment, record, seeds), *filter(None, [experiment.remark])]
     return "\n\n".join(parts) + "\n"
-
-
-def _picture(experiment: Experiment, record: Record, seeds: Sequence[int], path: str) -> str:
-    shown = ", ".join(quantities(experiment, record, seeds))
-    return f"![A line an arm, a dot a seed, the mean in red: {shown}; the numbers are below]({path})"
 
 
 def _numbers(record: Record, seeds: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyFacts
 from mutoscope.models.image_autoencoder import ImageAutoencoderConfig
-from mutoscope.models.unet_config import TimeConfig, UNetConfig
+from mutoscope.models.unet_config import TimeConfig, UNetConfig, enlarging
 from mutoscope.training.autoencoder import ReconstructionSettings
 from mutoscope.training.footage import ClipSettings
 from mutoscope.training.hierarchy_course import CodingPiece, HierarchyRecipe, LargerStage
@@ -42,14 +42,6 @@ def _network(
         in_channels=latents, out_channels=latents, channels=channels, layers=layers, groups=groups,
         attention=(False, *(True for _ in channels[1:])), heads=tuple(width // head for width in channels),
         text_dim=text,
-    )  # fmt: skip
-
-
-def _upscaler(channels: tuple[int, ...], *, layers: int, head: int = 16) -> UNetConfig:
-    """Of pixels: convolutions, and attention only in the middle, so that a patch stands for the whole."""
-    return UNetConfig(
-        in_channels=7, out_channels=3, channels=channels, layers=layers, groups=8, labels=1,
-        attention=tuple(False for _ in channels), heads=tuple(width // head for width in channels),
     )  # fmt: skip
 
 
@@ -105,7 +97,7 @@ ALIGN_SMOKE = HierarchyRecipe(
         train=_tiny(3, seed=5),
     ),
     larger=LargerStage(
-        network=_upscaler((16, 16), layers=1),
+        network=enlarging((16, 16)),
         pictures=UNetPiece(
             unet=UNetSettings(
                 clips=1, frames=0, pictures=2, patch=(16, 16), known=SMALL.model_copy(update={"factor": 2})
@@ -152,7 +144,7 @@ ALIGN = HierarchyRecipe(
         train=_training(steps=120, seed=5),
     ),
     larger=LargerStage(
-        network=_upscaler((16, 32, 64), layers=1),
+        network=enlarging((16, 32, 64)),
         pictures=UNetPiece(
             unet=UNetSettings(clips=2, frames=0, pictures=4, patch=(64, 64), known=SMALL),
             train=_training(steps=140, seed=6),
@@ -228,7 +220,7 @@ ALIGN_GPU = HierarchyRecipe(
         train=_minutes(1, seed=5, ema=0.998),
     ),
     larger=LargerStage(
-        network=_upscaler((32, 64, 96), layers=1, head=32),
+        network=enlarging((32, 64, 96), head=32),
         pictures=UNetPiece(
             unet=UNetSettings(clips=8, frames=0, pictures=4, patch=(128, 128), known=SMALL),
             train=_minutes(0.8, seed=6, ema=0.998),

@@ -9,7 +9,7 @@ vdm-larger-smoke, vdm-larger    a stage of a cascade: it makes the films of thos
 
 from typing import Literal
 
-from mutoscope.models.unet_config import UNetConfig, align, vdm
+from mutoscope.models.unet_config import UNetConfig, align, enlarging, vdm
 from mutoscope.training.footage import ClipSettings
 from mutoscope.training.known import KnownSettings
 from mutoscope.training.loop import TrainSettings
@@ -30,14 +30,6 @@ def _network(channels: tuple[int, ...], *, text: int, layers: int, head: int = 3
     return UNetConfig(
         in_channels=3, out_channels=3, channels=channels, layers=layers, attention=attends,
         heads=tuple(width // head for width in channels), groups=8, text_dim=text, time=vdm(levels=attends),
-    )  # fmt: skip
-
-
-def _enlarging(channels: tuple[int, ...], *, layers: int, head: int = 16) -> UNetConfig:
-    """Of convolutions, with attention only in the middle, so that a patch stands for the whole; no words."""
-    return UNetConfig(
-        in_channels=7, out_channels=3, channels=channels, layers=layers, groups=8, labels=1, time=align(),
-        attention=tuple(False for _ in channels), heads=tuple(width // head for width in channels),
     )  # fmt: skip
 
 
@@ -108,7 +100,7 @@ HALF = KnownSettings(kind="small", factor=2, noise=0.3)
 VDM_LARGER_SMOKE = PixelRecipe(
     about="a stage of a cascade on tiny patches, end to end; it blurs",
     clips=ClipSettings(frames=4, width=48, height=32, fps=6.0),
-    network=_enlarging((16, 16), layers=1),
+    network=enlarging((16, 16), time=align()),
     pieces=(
         UNetPiece(
             unet=UNetSettings(clips=2, frames=0, pictures=4, patch=(16, 16), known=HALF),
@@ -126,7 +118,7 @@ VDM_LARGER_SMOKE = PixelRecipe(
 VDM_LARGER = PixelRecipe(
     about="a stage of a cascade: the films of vdm at 96x64, for patient processors with fast bfloat16",
     clips=ClipSettings(frames=8, width=96, height=64, fps=8.0),
-    network=_enlarging((32, 64, 96), layers=1),
+    network=enlarging((32, 64, 96), time=align()),
     pieces=(
         UNetPiece(
             unet=UNetSettings(clips=4, frames=0, pictures=8, patch=(32, 32), known=HALF),

@@ -146,3 +146,14 @@ class UNetConfig(BaseModel):
         values = self.model_dump() | {"time": time, "labels": labels}
         values["in_channels"] = in_channels or self.in_channels
         return UNetConfig.model_validate(values)
+
+
+def enlarging(
+    channels: tuple[int, ...], *, layers: int = 1, head: int = 16, time: TimeConfig | None = None
+) -> UNetConfig:
+    """A network of RGB pixels that sees a small version: convolutions, and attention only in the middle, so
+    that a patch stands for the whole. It reads no words; its label is how noisy what it sees is shown."""
+    return UNetConfig(
+        in_channels=7, out_channels=3, channels=channels, layers=layers, groups=8, labels=1, time=time,
+        attention=tuple(False for _ in channels), heads=tuple(width // head for width in channels),
+    )  # fmt: skip

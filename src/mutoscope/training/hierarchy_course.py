@@ -95,6 +95,22 @@ class HierarchyRecipe(Settings):
     guidance: float = Field(default=3.0, ge=0, description="default guidance scale, of key frames")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; all cores if left away")
 
+    def clips_after(self, rounds: int) -> ClipSettings:
+        """Small clips at the rate that there is after so many rounds of interpolation: 0 is key frames."""
+        rate = self.clips.fps / self.chain.every ** (self.chain.rounds - rounds)
+        return self.clips.model_copy(update={"fps": rate})
+
+    def seen_after(self, rounds: int) -> int:
+        """Frames of these that a network sees: key frames, then what is between them."""
+        return self.chain.span if rounds else self.chain.keys
+
+    @property
+    def large_clips(self) -> ClipSettings:
+        """Clips of the finished film's rate and size."""
+        scale = self.chain.scale
+        sides = {"width": scale * self.clips.width, "height": scale * self.clips.height}
+        return self.clips.model_copy(update=sides)
+
     @model_validator(mode="after")
     def _stages_fit(self) -> "HierarchyRecipe":
         found = {"keys.unet.frames": self.keys.unet.frames, "between.unet.frames": self.between.unet.frames}
@@ -156,7 +172,7 @@ class _Course:
     ) -> None:
         self.recipe, self.out, self.data, self.done, self.sources = recipe, out, data, done, sources
         self.device = default_device().type
-        self.footage = self._footage(0)
+        self.footage = self._footage(recipe.clips_after(0))
         torch.manual_seed(recipe.autoencoder.train.seed)
         begun = load_hierarchy(start) if start else self._begun()
         self.autoencoder, self.words = begun.autoencoder.to(self.device), begun.words.to(self.device)
@@ -210,10 +226,10 @@ class _Course:
 
     def _encode(self, number: int) -> Iterator[Event]:
         """Clips at the rate that there is after so many rounds of interpolation."""
-        footage, total = self._footage(number), self.recipe.latents
+        footage, total = self._footage(self.recipe.clips_after(number)), self.recipe.latents
         if footage.clips:
             total = min(total, max(64, 8 * len(footage.clips)))
-        frames = self.recipe.chain.span if number else self.recipe.chain.keys
+        frames = self.recipe.seen_after(number)
         facts = {
             "encoder": self.encoder_hash, "clips": footage.settings.model_dump(mode="json"),
             "frames": frames, "count": total, "data": footage.described(),
@@ -284,29 +300,22 @@ class _Course:
         return UNetTask(unet, self.words, settings=asked, clips=clips, pictures=pictures, seed=seed)
 
     def _larger_task(self, unet: UNet, piece: UNetPiece) -> UNetTask:
-        asked, clips, chain = piece.unet, self.recipe.clips, self.recipe.chain
-        footage = self._footage(
-            chain.rounds, width=clips.width * chain.scale, height=clips.height * chain.scale
-        )
+        asked, footage = piece.unet, self._footage(self.recipe.large_clips)
         films = clips_of(footage.source(asked.frames)) if asked.frames else None
-        pictures = clips_of(footage.source(1, seed=clips.seed + 1000)) if asked.pictures else None
+        pictures = clips_of(footage.source(1, seed=self.recipe.clips.seed + 1000)) if asked.pictures else None
         return UNetTask(unet, None, settings=asked, clips=films, pictures=pictures, seed=piece.train.seed)
 
     def _cache(self, number: int) -> LatentCache:
         cache = LatentCache.load(self.out / f"latents-{number}")
         return cache.to(self.device) if cache.fits(self.device) else cache
 
-    def _footage(self, number: int, **changes: int) -> Footage:
-        """Clips at the rate that there is after so many rounds of interpolation."""
-        clips, chain = self.recipe.clips, self.recipe.chain
-        rate = clips.fps / chain.every ** (chain.rounds - number)
-        settings = clips.model_copy(update={"fps": rate, **changes})
+    def _footage(self, settings: ClipSettings) -> Footage:
         return Footage(settings, data=self.data, sources=self.sources, device=self.device)
 
     @cached_property
     def footage_of_film(self) -> Footage:
         """Clips at the rate of the finished film."""
-        return self._footage(self.recipe.chain.rounds)
+        return self._footage(self.recipe.clips)
 
     @cached_property
     def shown(self) -> Source:
@@ -322,9 +331,8 @@ class _Course:
         """The model as it stands, of as many parts as there are."""
         recipe, clips, chain = self.recipe, self.recipe.clips, self.recipe.chain
         rounds, scale = chain.rounds if self.between else 0, chain.scale if self.larger else 1
-        rate = clips.fps / chain.every ** (chain.rounds - rounds)
         facts = ModelFacts(
-            fps=rate, frames=(chain.keys - 1) * chain.every**rounds + 1,
+            fps=recipe.clips_after(rounds).fps, frames=(chain.keys - 1) * chain.every**rounds + 1,
             size=(clips.width * scale, clips.height * scale), steps=recipe.steps, guidance=recipe.guidance,
             sampler="multistep", process=recipe.keys.unet.process, noise=recipe.keys.unet.prior,
             vocabulary=self.footage.vocabulary,
