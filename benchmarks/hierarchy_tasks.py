@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mutoscope.cli.memory import keep_memory
 from mutoscope.data.captions import full_caption
 from mutoscope.data.loader import Batch, WorldSource
 from mutoscope.data.world import VOCABULARIES
 from mutoscope.diffusion.known import shrunk
 from mutoscope.evaluation.fidelity import flicker, psnr, ssim
+from mutoscope.models.memory import keep_memory
 from mutoscope.pipelines import load
 from mutoscope.pipelines.hierarchy import Hierarchy
 from mutoscope.pipelines.revision import revise

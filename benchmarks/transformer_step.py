@@ -32,7 +32,7 @@ import turns
 from torch import Tensor, nn
 
 from mutoscope.checkpoints import wan_transformer
-from mutoscope.cli.memory import keep_memory
+from mutoscope.models.memory import keep_memory
 from mutoscope.models.text import Text
 from mutoscope.models.transformer import Transformer, TransformerConfig
 

@@ -57,7 +57,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mutoscope.checkpoints import unet as folders
-from mutoscope.cli.memory import keep_memory
+from mutoscope.models.memory import keep_memory
 from mutoscope.models.unet import UNet, UNetConfig
 from mutoscope.models.unet_config import MODELSCOPE, vdm
 

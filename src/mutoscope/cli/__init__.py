@@ -24,9 +24,9 @@ import tyro
 
 from mutoscope.cli import tasks
 from mutoscope.cli.display import SECONDS_BETWEEN_LINES, TrainingDisplay, filming
-from mutoscope.cli.memory import keep_memory
 from mutoscope.cli.method import MethodOptions, PlanOption, SamplerOption
 from mutoscope.cli.parsing import Misuse, parsed
+from mutoscope.models.memory import keep_memory
 
 if TYPE_CHECKING:
     from mutoscope.pipelines import Filmmaker, Request

@@ -1,4 +1,4 @@
-"""What a command's memory costs."""
+"""What large blocks of memory cost."""
 
 import platform
 import subprocess
@@ -6,29 +6,30 @@ import sys
 
 import pytest
 
-from mutoscope.cli.memory import keep_memory
+from mutoscope.models.memory import keep_memory
 
 FAULTS = """
 import resource, sys, torch
-from mutoscope.cli.memory import keep_memory
+from mutoscope.models.memory import keep_memory
 kept = sys.argv[1] == "kept" and keep_memory()
-for _ in range(4):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)
+torch.ones(2**25)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(8):
+    for count in (2**24, 2**23, 3 * 2**22):
+        torch.ones(count)
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
-def test_large_blocks_are_not_mapped_anew():
-    """64 MB are 16,384 pages, or 32 large ones where the system gives those."""
+def test_most_large_blocks_are_not_mapped_anew():
+    """How the freed ones lie differs from run to run; without being told, glibc maps each of them."""
     told = {
         way: subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True)
         for way in ("kept", "plain")
     }
-    kept, faults = told["kept"].stdout.split()
-    assert kept == "True" and int(faults) < 16
-    assert int(told["plain"].stdout.split()[1]) >= 32
+    (kept, few), (_, many) = (told[way].stdout.split() for way in ("kept", "plain"))
+    assert kept == "True" and int(few) < int(many) / 2
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch):

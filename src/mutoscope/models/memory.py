@@ -1,4 +1,4 @@
-"""How a command holds memory: large blocks are kept for the next layer."""
+"""How a process holds memory: large blocks are kept for the next layer."""
 
 import ctypes
 import sys
