@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mutoscope.diffusion.multistep import Multistep2Sde, Multistep3Sde
+from mutoscope.diffusion.multistep import Multistep2, Multistep2Sde, Multistep3Sde
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.prior import Fresh
-from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, Sampler, sample
+from mutoscope.diffusion.sampler import Euler, Heun, Sampler, sample
 from mutoscope.diffusion.schedule import Edm, spread
 from mutoscope.diffusion.stochastic import Ddim
 

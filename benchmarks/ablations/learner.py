@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from mutoscope.data.examples import Clips, Examples
 from mutoscope.diffusion.denoiser import NetworkDenoiser
 from mutoscope.diffusion.known import Condition, Conditioned
+from mutoscope.diffusion.multistep import Multistep2
 from mutoscope.diffusion.noise import draw, stream
 from mutoscope.diffusion.plan import Plan, full_sequence
-from mutoscope.diffusion.sampler import Multistep2, sample
+from mutoscope.diffusion.sampler import sample
 from mutoscope.models.unet import UNet
 from mutoscope.models.unet_config import TimeConfig, UNetConfig, vdm
 from mutoscope.training.loop import TrainSettings, train

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser
 from mutoscope.diffusion.drawings.solvers import error
-from mutoscope.diffusion.multistep import UniPc
+from mutoscope.diffusion.multistep import Multistep2, UniPc
 from mutoscope.diffusion.plan import full_sequence
-from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, Sampler, sample
+from mutoscope.diffusion.sampler import Euler, Heun, Sampler, sample
 from mutoscope.diffusion.schedule import Cosine
 from mutoscope.diffusion.stochastic import Ddim
 

@@ -21,9 +21,10 @@ from torch import Tensor
 from mutoscope.diffusion.contrast import Autoguidance
 from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.guidance import ClassifierFree
+from mutoscope.diffusion.multistep import Multistep2
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import full_sequence
-from mutoscope.diffusion.sampler import Multistep2, sample
+from mutoscope.diffusion.sampler import sample
 
 __all__ = ["BAND", "EXPERIMENT", "WAYS", "compared"]
 

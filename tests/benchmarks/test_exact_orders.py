@@ -6,8 +6,8 @@ import pytest
 import torch
 from benchmarks.exact import mixture, orders
 
-from mutoscope.diffusion.multistep import Multistep2Sde
-from mutoscope.diffusion.sampler import Euler, Heun, Multistep2
+from mutoscope.diffusion.multistep import Multistep2, Multistep2Sde
+from mutoscope.diffusion.sampler import Euler, Heun
 from mutoscope.diffusion.schedule import STRAIGHT, Edm
 from mutoscope.diffusion.stochastic import Ddim
 

@@ -43,7 +43,10 @@ def names(folder: Path) -> list[str]:
 
 
 def run(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+    """The command in a process of its own, which Ctrl-C stops even if the tests run in a background that
+    ignores it: what is ignored here would be ignored there."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "mutoscope", *arguments],

@@ -14,10 +14,10 @@ from mutoscope.diffusion.drawings import __main__ as everything
 from mutoscope.diffusion.drawings import denoisers, frames, levels, plans, solvers
 from mutoscope.diffusion.drawings.figure import Curves, Figure, Heat
 from mutoscope.diffusion.drawings.gaussian import affine, ar1, correlations
-from mutoscope.diffusion.multistep import UniPc
+from mutoscope.diffusion.multistep import Multistep2, UniPc
 from mutoscope.diffusion.plan import planned, uniform
 from mutoscope.diffusion.rolling import Window
-from mutoscope.diffusion.sampler import Euler, Heun, Multistep2
+from mutoscope.diffusion.sampler import Euler, Heun
 from mutoscope.diffusion.stochastic import Ddim
 from mutoscope.video import Refusal
 

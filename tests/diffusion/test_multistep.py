@@ -8,11 +8,11 @@ import torch
 
 from mutoscope.diffusion.betas import Betas
 from mutoscope.diffusion.denoiser import GaussianDenoiser, NetworkDenoiser
-from mutoscope.diffusion.multistep import Multistep2Sde, Multistep3Sde, UniPc
+from mutoscope.diffusion.multistep import Multistep2, Multistep2Sde, Multistep3Sde, UniPc
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import Plan, autoregressive, full_sequence, pyramid
 from mutoscope.diffusion.prior import Fresh
-from mutoscope.diffusion.sampler import Euler, Multistep2, Sampler, sample
+from mutoscope.diffusion.sampler import Euler, Sampler, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Edm
 from mutoscope.diffusion.stochastic import Ddim
 from mutoscope.video import Refusal

@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser
+from mutoscope.diffusion.multistep import Multistep2
 from mutoscope.diffusion.noise import draw, endless, stream
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.prior import (
@@ -19,7 +20,7 @@ from mutoscope.diffusion.prior import (
     Progressive,
     Reuse,
 )
-from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, sample
+from mutoscope.diffusion.sampler import Euler, Heun, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Cosine
 from mutoscope.video import Refusal
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser, NetworkDenoiser
+from mutoscope.diffusion.multistep import Multistep2
 from mutoscope.diffusion.noise import endless
 from mutoscope.diffusion.plan import autoregressive, full_sequence, pyramid, staggered, uniform
 from mutoscope.diffusion.rolling import Partitioned, Stabilised, Window, rolling
-from mutoscope.diffusion.sampler import Heun, Multistep2, sample
+from mutoscope.diffusion.sampler import Heun, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Cosine, shift
 from mutoscope.video import Refusal
 

@@ -8,9 +8,10 @@ import torch
 
 from mutoscope.diffusion.denoiser import GaussianDenoiser, NetworkDenoiser
 from mutoscope.diffusion.guidance import ClassifierFree
+from mutoscope.diffusion.multistep import Multistep2
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import Plan, autoregressive, flow_match, full_sequence, pyramid
-from mutoscope.diffusion.sampler import Euler, Heun, Move, Multistep2, Sampler, Step, sample
+from mutoscope.diffusion.sampler import Euler, Heun, Move, Sampler, Step, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Schedule
 from mutoscope.video import Refusal
 from walks import resting_frames_stay

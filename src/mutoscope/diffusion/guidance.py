@@ -95,9 +95,10 @@ class Projected(Conditional):
 
     def _apart(self, negative: Film, positive: Film, *, scale: Tensor, noisy: Film, t: Times) -> Film:
         change = positive - negative
-        change = change * (self.longest / _dot(change, change).sqrt()).clamp(max=1)
-        along = _ratio(_dot(change, positive), _dot(positive, positive)) * positive
-        return positive + (scale - 1) * (change - (1 - self.parallel) * along)
+        if self.longest < torch.inf:
+            change = change * (self.longest / _dot(change, change).sqrt()).clamp(max=1)
+        along = (1 - self.parallel) * _ratio(_dot(change, positive), _dot(positive, positive))
+        return torch.addcmul(positive, scale - 1, torch.addcmul(change, along, positive, value=-1))
 
 
 @dataclass(frozen=True, eq=False)

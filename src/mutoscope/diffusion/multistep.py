@@ -1,36 +1,30 @@
-"""Samplers that look back further than one guess.
+"""Samplers that look back.
 
 All are the exact move (with a share of the noise renewed, for the SDE ones) towards another guess,
 
     ahead = clean + sum_i weight_i (clean_i - clean),
 
 made of the guesses at levels passed. Those lie at distances in half log-SNR which are each frame's own, and
-so are the weights. A frame's past counts as long as it kept moving through finite log-SNR; what lies before
-a rest or pure noise is forgotten, and the order falls until there is a past again. A frame that lands on 0
-takes the guess itself.
+so are the weights; they depend on the plan alone. A frame's past counts as long as it kept moving through
+finite log-SNR; what lies before a rest or pure noise is forgotten, and the order falls until there is a past
+again. A frame that lands on 0 from far off takes the guess itself.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mutoscope.diffusion.sampler import Film, Guess, Move, Multistep2, Row, Sampler, Step
-from mutoscope.diffusion.schedule import spread
-from mutoscope.diffusion.stochastic import renewed
+from mutoscope.diffusion.sampler import Film, Guess, Move, Rows, Sampler, Step
+from mutoscope.diffusion.stochastic import Renewal
 from mutoscope.video import Refusal
 
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """A guess made earlier. behind: how far back in half log-SNR; NaN or infinite where it does not count."""
-
-    behind: Row
-    clean: Film
+Weights = Float[Tensor, "looks moves f"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +32,46 @@ class Remembering(Step):
     """A step that knows the film it began with and the guesses before its own, the latest first."""
 
     start: Film
-    looks: tuple[Look, ...]
+    looks: tuple[Film, ...]
 
 
-def _looks_back(past: Step | None, count: int) -> tuple[Look, ...]:
-    """The last `count` guesses, as seen from the end of the step `past`."""
+def _looks(past: Step | None, count: int) -> tuple[Film, ...]:
+    """The last `count` guesses, if there are so many."""
     if past is None:
         return ()
-    gap = torch.where(past.move.stretch > 0, past.move.stretch, torch.nan)
-    older = past.looks if isinstance(past, Remembering) else ()
-    seen = [Look(torch.zeros_like(gap), past.clean), *older][:count]
-    return tuple(Look(look.behind + gap, look.clean) for look in seen)
+    return (past.clean, *(past.looks if isinstance(past, Remembering) else ()))[:count]
+
+
+def _backs(move: Move, count: int) -> list[Rows]:
+    """How far behind `count` guesses are; NaN for those that were never made."""
+    return [*move.back, *[torch.full_like(move.t, torch.nan)] * count][:count]
+
+
+def _ahead(clean: Film, looks: Sequence[Film], weights: Float[Tensor, "looks 1 1 f 1 1"]) -> Film:
+    ahead = clean
+    for look, weight in zip(looks, weights, strict=False):  # the first steps have fewer looks
+        ahead = torch.addcmul(ahead, weight, look - clean)
+    return ahead
+
+
+@dataclass(frozen=True)
+class Multistep2(Sampler):
+    """Carries on the change since the last guess: second order, one call.
+
+    DPM-Solver++(2M) (Lu et al. 2022, 2211.01095, Algorithm 2) with times per frame. A frame takes a
+    first-order step when it has just begun to move, has just left pure noise (it came an infinite way in
+    log-SNR), or lands on 0.
+    """
+
+    def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
+        clean = guess(noisy, move.t)
+        ahead = _ahead(clean, _looks(past, 1), move.laid(_carrying, clean))
+        return Step(move=move, noisy=move(noisy, ahead), clean=clean)
+
+
+def _carrying(move: Move) -> Weights:
+    (back,) = _backs(move, 1)
+    return _known(-move.stretch / (2 * back), back, move)[None]
 
 
 @dataclass(frozen=True)
@@ -61,9 +84,13 @@ class _Sde(Sampler):
         if not self.eta >= 0:
             raise Refusal(f"eta is {self.eta}: it must be at least 0")
 
-    def share(self, move: Move) -> Row:
+    def share(self, move: Move) -> Rows:
         """1 - exp(-2 eta stretch); the power keeps eta 0 at 0 from pure noise."""
         return 1 - torch.exp(-2 * move.stretch) ** self.eta
+
+    @cached_property
+    def _renewal(self) -> Renewal:
+        return Renewal(self.share)
 
 
 @dataclass(frozen=True)
@@ -72,8 +99,8 @@ class Multistep2Sde(_Sde):
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
         clean = guess(noisy, move.t)
-        ahead = Multistep2().ahead(clean, move=move, past=past)
-        return Step(move=move, noisy=renewed(move, noisy, ahead, share=self.share(move)), clean=clean)
+        ahead = _ahead(clean, _looks(past, 1), move.laid(_carrying, clean))
+        return Step(move=move, noisy=self._renewal(move, noisy, ahead), clean=clean)
 
 
 @dataclass(frozen=True)
@@ -86,28 +113,20 @@ class Multistep3Sde(_Sde):
     """
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
-        clean = guess(noisy, move.t)
-        looks = _looks_back(past, 2)
-        made = renewed(move, noisy, self._ahead(clean, move, looks), share=self.share(move))
+        clean, looks = guess(noisy, move.t), _looks(past, 2)
+        ahead = _ahead(clean, looks, move.laid(self._weights, clean))
+        made = self._renewal(move, noisy, ahead)
         return Remembering(move=move, noisy=made, clean=clean, start=noisy, looks=looks)
 
-    def _ahead(self, clean: Film, move: Move, looks: Sequence[Look]) -> Film:
-        h = torch.where(move.measured, move.stretch, 1.0)  # weights of others are dropped later
+    def _weights(self, move: Move) -> Weights:
+        """clean + slope h (clean - near) / near, and the change of that slope since the look before."""
+        (near, far), h = _backs(move, 2), move.stretch
         whole = (1 + self.eta) * h
         slope = 1 / -torch.expm1(-whole) - 1 / whole  # phi_2 / phi_1 of the exponential integrator
-        ahead = clean
-        if looks:
-            first = (h / looks[0].behind) * slope
-            ahead = ahead + _weighted(first, clean - looks[0].clean, move)
-        if len(looks) > 1:
-            near, far = looks[0].behind, looks[1].behind
-            bend = (near * slope - h * (slope / whole + 0.5 / torch.expm1(-whole))) / far * h
-            for weight, change in (
-                (bend / near, clean - looks[0].clean),
-                (-bend / (far - near), looks[0].clean - looks[1].clean),
-            ):
-                ahead = ahead + _weighted(torch.where(far.isfinite(), weight, 0.0), change, move)
-        return ahead
+        bend = (near * slope - h * (slope / whole + 0.5 / torch.expm1(-whole))) / far * h
+        of_near = _known(bend * far / (near * (far - near)), far, move)
+        of_far = _known(bend / (far - near), far, move)
+        return torch.stack([_known(-h * slope / near, near, move) - of_near, of_far])
 
 
 @dataclass(frozen=True)
@@ -126,48 +145,53 @@ class UniPc(Sampler):
             raise Refusal(f"order is {self.order}: it must be 1, 2 or 3")
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
-        clean = guess(noisy, move.t)
+        clean, looks = guess(noisy, move.t), _looks(past, self.order - 1)
         if isinstance(past, Remembering):
             noisy = self._corrected(noisy, clean, move=move, past=past)
-        looks = _looks_back(past, self.order - 1)
-        made = move(noisy, _unified(clean, move, looks))
+        made = move(noisy, _ahead(clean, looks, move.laid(self._predicting, clean)))
         return Remembering(move=move, noisy=made, clean=clean, start=noisy, looks=looks)
 
-    @staticmethod
-    def _corrected(noisy: Film, landed: Film, *, move: Move, past: Remembering) -> Film:
-        again = past.move(past.start, _unified(past.clean, past.move, past.looks, landed=landed))
-        known = (move.s < move.t) & past.move.measured
-        return again if bool(known.all()) else torch.where(spread(known.double(), noisy) > 0, again, noisy)
+    def _corrected(self, noisy: Film, landed: Film, *, move: Move, past: Remembering) -> Film:
+        weights = past.move.laid(self._correcting, landed)
+        again = past.move(past.start, _ahead(past.clean, (landed, *past.looks), weights))
+        return torch.where(move.laid(_carries_on, noisy) > 0, again, noisy)
+
+    def _predicting(self, move: Move) -> Weights:
+        return _unified(move, _backs(move, self.order - 1), landed=False)
+
+    def _correcting(self, move: Move) -> Weights:
+        return _unified(move, _backs(move, self.order - 1), landed=True)
 
 
-def _unified(clean: Film, move: Move, looks: Sequence[Look], *, landed: Film | None = None) -> Film:
-    """The guess ahead by the looks back, and the guess `landed` at the end of the move if there is one."""
-    h = torch.where(move.measured, move.stretch, 1.0)  # weights of others are dropped later
-    ends = [] if landed is None else [torch.ones_like(h)]
-    films = [look.clean for look in looks] + ([] if landed is None else [landed])
-    weights = [torch.zeros_like(h) for _ in films]
-    back = [torch.where(look.behind.isfinite(), look.behind, 1.0 + k) for k, look in enumerate(looks)]
-    reach = _reach(looks, h)
-    for count in set(reach[0].tolist()):  # one number where all frames move alike
-        nodes, known = [-behind / h for behind in back[:count]] + ends, reach == count
-        slots = [*range(count), *([] if landed is None else [len(looks)])]
-        for slot, node, rho in zip(slots, nodes, _rhos(nodes, h), strict=True):
-            weights[slot] = torch.where(known, rho / node, weights[slot])
-    ahead = clean
-    for weight, film in zip(weights, films, strict=True):
-        ahead = ahead + _weighted(weight, film - clean, move)
-    return ahead
+def _carries_on(move: Move) -> Rows:
+    """1 for frames that move and came a finite way, else 0."""
+    return ((move.s < move.t) & _backs(move, 1)[0].isfinite()).double()
 
 
-def _reach(looks: Sequence[Look], h: Row) -> Int[Tensor, "1 f"]:
+def _unified(move: Move, back: Sequence[Rows], *, landed: bool) -> Weights:
+    """Of the guess at the end of the move, if that is known (`landed`), and of the looks back."""
+    h = torch.where(move.measured, move.stretch, 1.0)  # weights of others are dropped
+    ends = [torch.ones_like(h)] if landed else []
+    weights, reach = h.new_zeros(len(ends) + len(back), *h.shape), _reach(back, h)
+    for count in range(len(back) + 1):
+        nodes = [
+            *ends,
+            *(torch.where(reach == count, -behind / h, -1.0 - k) for k, behind in enumerate(back[:count])),
+        ]
+        for slot, rho in enumerate(_rhos(nodes, h)):
+            weights[slot] = torch.where(reach == count, rho / nodes[slot], weights[slot])
+    return torch.where(move.measured, weights, 0.0)
+
+
+def _reach(back: Sequence[Rows], h: Rows) -> Int[Tensor, "moves f"]:
     """How many looks back each frame has; after one that it lacks, none counts."""
     reach = torch.zeros_like(h, dtype=torch.long)
-    for look in reversed(looks):
-        reach = look.behind.isfinite() * (1 + reach)
+    for behind in reversed(back):
+        reach = behind.isfinite() * (1 + reach)
     return reach
 
 
-def _rhos(nodes: Sequence[Row], h: Row) -> Sequence[Row]:
+def _rhos(nodes: Sequence[Rows], h: Rows) -> Sequence[Rows]:
     """sum_j rho_j node_j^k is the k-th moment of the move for all k < n; a single rho is 1/2, as theirs."""
     if len(nodes) < 2:
         return [torch.full_like(h, 0.5) for _ in nodes]
@@ -176,13 +200,13 @@ def _rhos(nodes: Sequence[Row], h: Row) -> Sequence[Row]:
         phi, factorial = phi / -h - 1 / factorial, factorial * (k + 1)
         moments.append(phi * factorial / (k + 1) / torch.expm1(-h))
     powers = torch.stack([places**k for k in range(len(nodes))])
-    matrix, right = rearrange(powers, "k n 1 f -> f k n"), rearrange(torch.stack(moments), "k 1 f -> f k")
-    return rearrange(torch.linalg.solve(matrix, right), "f n -> n 1 f").unbind()
+    matrix, right = rearrange(powers, "k n m f -> m f k n"), rearrange(torch.stack(moments), "k m f -> m f k")
+    return rearrange(torch.linalg.solve(matrix, right), "m f n -> n m f").unbind()
 
 
-def _weighted(weight: Row, change: Film, move: Move) -> Film:
-    known = weight.isfinite() & move.measured
-    return spread(torch.where(known, weight, 0.0), change) * change
+def _known(weight: Rows, back: Rows, move: Move) -> Rows:
+    """The weights of frames for which the look so far back counts."""
+    return torch.where(back.isfinite() & move.measured, weight, 0.0)
 
 
 if __name__ == "__main__":

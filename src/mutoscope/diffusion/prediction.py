@@ -42,7 +42,7 @@ def to_clean(kind: Prediction, value: Film, *, noisy: Film, level: Level) -> Fil
         return to_clean("noise", -spread(level.sigma, value) * value, noisy=noisy, level=level)
     a, b = _mix(kind, level)
     det = _determinant(kind, level, a=a, b=b)
-    return spread(b / det, noisy) * noisy - spread(level.sigma / det, noisy) * value
+    return torch.addcmul(spread(b / det, noisy) * noisy, spread(level.sigma / det, noisy), value, value=-1)
 
 
 def to_noise(kind: Prediction, value: Film, *, noisy: Film, level: Level) -> Film:
@@ -69,13 +69,13 @@ def convert(value: Film, noisy: Film, *, source: Prediction, to: Prediction, lev
 
 def _mix(kind: Prediction, level: Level) -> tuple[Tensor, Tensor]:
     """The shares (a, b) of clean and of noise in a prediction of this kind, `b f`."""
-    zero, one = torch.zeros_like(level.alpha), torch.ones_like(level.alpha)
     match kind:
         case "clean":
-            return one, zero
+            return torch.ones_like(level.alpha), torch.zeros_like(level.alpha)
         case "noise":
-            return zero, one
+            return torch.zeros_like(level.alpha), torch.ones_like(level.alpha)
         case "flow":
+            one = torch.ones_like(level.alpha)
             return -one, one
         case "velocity":
             return -level.sigma, level.alpha
@@ -84,7 +84,7 @@ def _mix(kind: Prediction, level: Level) -> tuple[Tensor, Tensor]:
 
 def _determinant(kind: Prediction, level: Level, *, a: Tensor, b: Tensor) -> Tensor:
     det = level.alpha * b - level.sigma * a
-    if bool((det == 0).any()):
+    if not bool(det.all()):
         where = "alpha = 0 (nothing is clean)" if kind == "noise" else "sigma = 0 (nothing is noise)"
         raise Refusal(
             f"{kind} prediction says nothing at {where}: predict flow or velocity, or keep the log-SNR finite"

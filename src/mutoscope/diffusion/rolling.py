@@ -88,7 +88,9 @@ def rolling(
         rows = [window.times(still, held=len(held), past=seen) for still in range(left, -1, -1)]
         for t, s in pairwise(rows):
             with torch.no_grad():
-                step = sampler(guess, film, move=Move(t=t, s=s, schedule=denoiser.schedule), past=step)
+                back = step.move.behind if step else ()
+                move = Move(t=t, s=s, schedule=denoiser.schedule, back=back)
+                step = sampler(guess, film, move=move, past=step)
                 film = step.noisy
         done, *held = film.unbind(2)[seen:]
         past.append(done.clone())  # or whoever keeps a frame would keep its window

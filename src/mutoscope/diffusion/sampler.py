@@ -11,10 +11,10 @@ generator: progress, previews and stopping early are what you do between its sta
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -31,8 +31,11 @@ Row = Float[Tensor, "1 f"]
 Rows = Float[Tensor, "moves f"]
 Guess = Callable[[Film, Row], Film]
 Source = Callable[[int, str], Film]
+Coefficients = Callable[["Move"], Float[Tensor, "*n moves f"]]
 FAR = 2.0
 """In half log-SNR: a step that ends the noise and is longer than this takes the guess as it is."""
+LOOKS = 2
+"""How many earlier guesses any sampler here looks back at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +55,14 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Move:
-    """From one row of times to the next, with all coefficients per frame, on the host and in float64.
+    """From one row of times to the next, for every frame by itself.
 
-    A move has one row; of several rows, coefficients can be asked for. step counts from 1. noise(step,
-    purpose) is where fresh noise comes from, if from anywhere. Coefficients are computed once: small numbers
-    on the host are what a sampler costs beside its network.
+    step counts from 1. noise(step, purpose) is where fresh noise comes from, if from anywhere. back: how far
+    behind the guesses made before are, in half log-SNR and the latest first; NaN or infinite for a frame
+    where one does not count. plan: all moves of a plan, as one Move of many rows, of which this is row
+    step - 1. What films are multiplied by is a function of such rows, on the host and in float64. It does not
+    depend on any film, so it is found for a whole plan at once (`laid`, `some`): many operations on a few
+    numbers are what a sampler costs beside its network.
     """
 
     t: Rows
@@ -64,6 +70,9 @@ class Move:
     schedule: Schedule
     step: int = 1
     noise: Source | None = None
+    back: tuple[Rows, ...] = ()
+    plan: "Move | None" = None
+    _found: dict[Any, Sequence[Any]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def keep(self) -> Rows:
@@ -89,10 +98,35 @@ class Move:
         near = (self.s > 0) | (self.stretch <= FAR)
         return self.stretch.isfinite() & (self.stretch > 0) & near
 
-    @cached_property
+    @property
     def goes_on(self) -> Float[Tensor, "moves f"]:
         """1 for a frame that moves and has noise left where it lands, else 0."""
         return ((self.s < self.t) & (self.schedule.sigma(self.s) > 0)).double()
+
+    @property
+    def behind(self) -> tuple[Rows, ...]:
+        """`back` as it is for the move after this one."""
+        gap = torch.where(self.stretch > 0, self.stretch, torch.nan)
+        return (gap, *(gap + back for back in self.back))[:LOOKS]
+
+    def row(self, of: Coefficients) -> Float[Tensor, "*n 1 f"]:
+        """This move's row of what `of` says of a Move."""
+        return self._row((of,), lambda move: of(move).split(1, dim=-2))
+
+    def laid(self, of: Coefficients, like: Film) -> Float[Tensor, "*n 1 1 f 1 1"]:
+        """The same, laid over the films in `like`."""
+        key = (of, like.device, like.dtype)
+        return self._row(key, lambda move: spread(of(move), like).split(1, dim=-5))
+
+    def some(self, of: Coefficients) -> bool:
+        """Whether that row is more than zeros."""
+        return self._row((of, bool), lambda move: (of(move) != 0).any(dim=-1).tolist())
+
+    def _row(self, key: Hashable, found: Callable[["Move"], Sequence[Any]]) -> Any:
+        whole, row = (self, 0) if self.plan is None else (self.plan, self.step - 1)
+        if key not in whole._found:
+            whole._found[key] = found(whole)
+        return whole._found[key][row]
 
     def fresh(self, purpose: str) -> Film:
         """Standard noise for this step, the same whenever it is asked for the same purpose."""
@@ -103,10 +137,10 @@ class Move:
         return self.noise(self.step, purpose)
 
     def __call__(self, noisy: Film, clean: Film) -> Film:
-        return spread(self.keep, noisy) * noisy + spread(self.pull, noisy) * clean
+        return self.laid(KEEP, noisy) * noisy + self.laid(PULL, noisy) * clean
 
 
-COEFFICIENTS = ("keep", "pull", "stretch", "measured", "goes_on")
+KEEP, PULL, GOES_ON = attrgetter("keep"), attrgetter("pull"), attrgetter("goes_on")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +154,17 @@ class Step:
 
 def displacement(move: Move, landed: Film, clean: Film) -> Film:
     """How far the move goes by what is guessed where it lands: `clean`, from the film `landed` there."""
-    alpha, sigma = move.schedule.alpha(move.s), move.schedule.sigma(move.s)
-    per_noise = torch.where(sigma > 0, (sigma - move.schedule.sigma(move.t)) / sigma, 0.0)
-    per_clean = alpha - move.schedule.alpha(move.t) - per_noise * alpha
-    return spread(per_noise, landed) * landed + spread(per_clean, landed) * clean
+    return move.laid(_of_landed, landed) * landed + move.laid(_of_clean, landed) * clean
+
+
+def _of_landed(move: Move) -> Rows:
+    sigma = move.schedule.sigma(move.s)
+    return torch.where(sigma > 0, (sigma - move.schedule.sigma(move.t)) / sigma, 0.0)
+
+
+def _of_clean(move: Move) -> Rows:
+    alpha = move.schedule.alpha(move.s)
+    return alpha - move.schedule.alpha(move.t) - _of_landed(move) * alpha
 
 
 class Sampler(ABC):
@@ -153,36 +194,11 @@ class Heun(Sampler):
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
         step = Euler()(guess, noisy, move=move, past=past)
-        if not bool(move.goes_on.any()):
+        if not move.some(GOES_ON):
             return step
         there = guess(step.noisy, move.s)
         change = displacement(move, step.noisy, there) - (step.noisy - noisy)
-        return Step(move=move, noisy=step.noisy + spread(move.goes_on / 2, noisy) * change, clean=step.clean)
-
-
-@dataclass(frozen=True)
-class Multistep2(Sampler):
-    """Carries on the change since the last guess: second order, one call.
-
-    DPM-Solver++(2M) (Lu et al. 2022, 2211.01095, Algorithm 2) with times per frame. A frame takes a
-    first-order step when it has just begun to move, has just left pure noise (it came an infinite way in
-    log-SNR), or lands on 0.
-    """
-
-    def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
-        clean = guess(noisy, move.t)
-        return Step(move=move, noisy=move(noisy, self.ahead(clean, move=move, past=past)), clean=clean)
-
-    def ahead(self, clean: Film, *, move: Move, past: Step | None) -> Film:
-        """The guess carried on."""
-        if past is None:
-            return clean
-        return clean + spread(self._reach(move, past.move.stretch), clean) * (clean - past.clean)
-
-    @staticmethod
-    def _reach(move: Move, before: Row) -> Row:
-        known = move.measured & (before > 0)
-        return torch.where(known, move.stretch / (2 * before), 0.0)
+        return Step(move=move, noisy=step.noisy + move.laid(GOES_ON, noisy) / 2 * change, clean=step.clean)
 
 
 def sample(
@@ -205,7 +221,7 @@ def sample(
     if plan.frames != noise.shape[2]:
         raise Refusal(f"the plan has {plan.frames} frames and the noise {noise.shape[2]}: they must agree")
     guess = bound(denoiser, condition)
-    moves = _moves(plan, denoiser.schedule, fresh)
+    moves = list(_moves(plan, denoiser.schedule, fresh))
     return _walk(guess, precise(noise), moves=moves, sampler=sampler or Euler())
 
 
@@ -218,15 +234,18 @@ def bound(denoiser: Denoiser, condition: Any) -> Guess:
     return guess
 
 
-def _moves(plan: Plan, schedule: Schedule, noise: Source | None) -> list[Move]:
-    """One for every two neighbouring rows; their coefficients are found for all of them at once."""
-    rows = enumerate(pairwise(plan.times.split(1)), start=1)
-    moves = [Move(t=t, s=s, schedule=schedule, step=step, noise=noise) for step, (t, s) in rows]
+def _moves(plan: Plan, schedule: Schedule, noise: Source | None) -> Iterator[Move]:
+    """One for every two neighbouring rows of the plan."""
     whole = Move(t=plan.times[:-1], s=plan.times[1:], schedule=schedule)
-    for name in COEFFICIENTS:
-        for move, row in zip(moves, getattr(whole, name).unsqueeze(1), strict=True):
-            vars(move)[name] = row  # where a cached property keeps it
-    return moves
+    for _ in range(LOOKS):
+        whole = replace(whole, back=tuple(map(_a_row_later, whole.behind)))
+    rows = zip(*(rows.split(1) for rows in (whole.t, whole.s, *whole.back)), strict=True)
+    for step, (t, s, *back) in enumerate(rows, start=1):
+        yield Move(t=t, s=s, schedule=schedule, step=step, noise=noise, back=tuple(back), plan=whole)
+
+
+def _a_row_later(rows: Rows) -> Rows:
+    return torch.cat([torch.full_like(rows[:1], torch.nan), rows[:-1]])
 
 
 def _walk(guess: Guess, noisy: Film, *, moves: list[Move], sampler: Sampler) -> Iterator[State]:

@@ -33,12 +33,13 @@ class Level:
         return spread(self.alpha, clean) * clean + spread(self.sigma, noise) * noise
 
 
-def spread(values: Float[Tensor, "b f"], like: Float[Tensor, "n c f h w"]) -> Float[Tensor, "b 1 f 1 1"]:
+def spread(values: Float[Tensor, "*b f"], like: Float[Tensor, "n c f h w"]) -> Float[Tensor, "*b 1 f 1 1"]:
     """Per-frame numbers, laid over the films in `like`: on their device, in their dtype but at least
     float32."""
     # A small copy from the host that is not waited for: the accelerator's queue never drains.
     dtype = torch.promote_types(like.dtype, torch.float32)
-    laid = values.reshape(len(values), 1, -1, 1, 1)
+    *before, frames = values.shape
+    laid = values.reshape(*before, 1, frames, 1, 1)
     return laid.to(like.device, dtype, non_blocking=True)
 
 

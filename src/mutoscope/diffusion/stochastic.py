@@ -13,27 +13,49 @@ renew nothing. The other, HeunChurn, first adds noise and then goes down from th
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
-from mutoscope.diffusion.sampler import Film, Guess, Heun, Move, Row, Sampler, Step
-from mutoscope.diffusion.schedule import spread
+from mutoscope.diffusion.sampler import Coefficients, Film, Guess, Heun, Move, Rows, Sampler, Step
 from mutoscope.video import Refusal
 
 
-def renewed(move: Move, noisy: Film, clean: Film, *, share: Row, deviation: Row | None = None) -> Film:
-    """The move with this share of the noise renewed. deviation: of the fresh noise's, if not sigma_s."""
-    share = torch.where(_going(move), share, 0.0)
-    level, after = move.schedule.level(move.t), move.schedule.level(move.s)
-    keep = move.keep * (1 - share).sqrt()
-    film = spread(keep, noisy) * noisy + spread(after.alpha - keep * level.alpha, noisy) * clean
-    if not bool(share.any()):
-        return film
-    std = share.sqrt() * (after.sigma if deviation is None else deviation)
-    return film + spread(std, noisy) * move.fresh("noise").to(film)
+def _landing(move: Move) -> Rows:
+    return move.schedule.sigma(move.s)
 
 
-def posterior_share(move: Move) -> Row:
+@dataclass(frozen=True)
+class Renewal:
+    """The move with a share of the noise renewed, that of frames that go on.
+
+    share: in [0, 1] for these, anything for others. deviation: of the fresh noise, sigma_s unless told. To be
+    kept by a sampler, since a plan's coefficients are found once for each Renewal.
+    """
+
+    share: Coefficients
+    deviation: Coefficients = _landing
+
+    def __call__(self, move: Move, noisy: Film, clean: Film) -> Film:
+        film = move.laid(self.keep, noisy) * noisy + move.laid(self.pull, noisy) * clean
+        if not move.some(self.new):
+            return film
+        return torch.addcmul(film, move.laid(self.new, noisy), move.fresh("noise").to(film))
+
+    def keep(self, move: Move) -> Rows:
+        return move.keep * (1 - self._of_going(move)).sqrt()
+
+    def pull(self, move: Move) -> Rows:
+        return move.schedule.alpha(move.s) - self.keep(move) * move.schedule.alpha(move.t)
+
+    def new(self, move: Move) -> Rows:
+        return self._of_going(move).sqrt() * self.deviation(move)
+
+    def _of_going(self, move: Move) -> Rows:
+        return torch.where(_going(move) > 0, self.share(move), 0.0)
+
+
+def posterior_share(move: Move) -> Rows:
     """What of the noise at s is unknown to who knows the clean film and the noise at t; NaN at rest."""
     return -torch.expm1(-2 * move.stretch)
 
@@ -42,13 +64,16 @@ class Renewing(Sampler):
     """The guess as it is, and a share of the noise renewed."""
 
     @abstractmethod
-    def share(self, move: Move) -> Row:
+    def share(self, move: Move) -> Rows:
         """In [0, 1], for frames that go on; anything for others."""
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
         clean = guess(noisy, move.t)
-        made = renewed(move, noisy, clean, share=self.share(move))
-        return Step(move=move, noisy=made, clean=clean)
+        return Step(move=move, noisy=self._renewal(move, noisy, clean), clean=clean)
+
+    @cached_property
+    def _renewal(self) -> Renewal:
+        return Renewal(self.share)
 
 
 @dataclass(frozen=True)
@@ -67,7 +92,7 @@ class Ddim(Renewing):
     def __post_init__(self):
         _need_share(self.eta, "eta")
 
-    def share(self, move: Move) -> Row:
+    def share(self, move: Move) -> Rows:
         return self.eta**2 * posterior_share(move)
 
 
@@ -75,7 +100,7 @@ class Ddim(Renewing):
 class Lcm(Renewing):
     """All of the noise is renewed: jumps to the guess and back up to s, for few-step models (2310.04378)."""
 
-    def share(self, move: Move) -> Row:
+    def share(self, move: Move) -> Rows:
         return torch.ones_like(move.t)
 
 
@@ -97,19 +122,33 @@ class Ancestral(Sampler):
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
         clean = guess(noisy, move.t)
-        before, after = move.schedule.sigma(move.t), move.schedule.sigma(move.s)
-        deviation = after ** (1 - self.gamma) * before**self.gamma
-        made = renewed(move, noisy, clean, share=posterior_share(move), deviation=deviation)
-        if self.corrector and bool(_going(move).any()):
+        made = self._renewal(move, noisy, clean)
+        if self.corrector and move.some(_going):
             made = self._corrected(guess, made, move)
         return Step(move=move, noisy=made, clean=clean)
 
     def _corrected(self, guess: Guess, noisy: Film, move: Move) -> Film:
         """noisy - delta / 2 sigma noise + sqrt(delta) sigma fresh, the noise being what is guessed there."""
-        there, size = move.schedule.level(move.s), self.corrector * _going(move).double()
-        drift = noisy - spread(there.alpha, noisy) * guess(noisy, move.s)
-        fresh = move.fresh("corrector").to(noisy)
-        return noisy - spread(size / 2, noisy) * drift + spread(size.sqrt() * there.sigma, noisy) * fresh
+        fresh, there = move.fresh("corrector").to(noisy), guess(noisy, move.s)
+        film = move.laid(self._kept, noisy) * noisy + move.laid(self._pulled, noisy) * there
+        return film + move.laid(self._shaken, noisy) * fresh
+
+    @cached_property
+    def _renewal(self) -> Renewal:
+        return Renewal(posterior_share, self._deviation)
+
+    def _deviation(self, move: Move) -> Rows:
+        before, after = move.schedule.sigma(move.t), move.schedule.sigma(move.s)
+        return after ** (1 - self.gamma) * before**self.gamma
+
+    def _kept(self, move: Move) -> Rows:
+        return 1 - self.corrector / 2 * _going(move)
+
+    def _pulled(self, move: Move) -> Rows:
+        return (1 - self._kept(move)) * move.schedule.alpha(move.s)
+
+    def _shaken(self, move: Move) -> Rows:
+        return (self.corrector * _going(move)).sqrt() * move.schedule.sigma(move.s)
 
 
 @dataclass(frozen=True)
@@ -130,12 +169,15 @@ class HeunChurn(Sampler):
             raise Refusal(f"churn {self.churn} of noise {self.noise}: both must be at least 0")
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
-        top = self._top(move)
-        if bool((top > move.t).any()):
-            noisy = self._churned(noisy, move, top)
-        return replace(Heun()(guess, noisy, move=replace(move, t=top), past=past), move=move)
+        if not move.some(self._grows):
+            return Heun()(guess, noisy, move=move, past=past)
+        noisy = move.laid(self._kept, noisy) * noisy + move.laid(self._added, noisy) * move.fresh("churn").to(
+            noisy
+        )
+        higher = Move(t=move.row(self._top), s=move.s, schedule=move.schedule)
+        return replace(Heun()(guess, noisy, move=higher, past=past), move=move)
 
-    def _top(self, move: Move) -> Row:
+    def _top(self, move: Move) -> Rows:
         """The times to which noise is added."""
         low, high = self.band
         churns = (move.s < move.t) & (low < move.t) & (move.t <= high)
@@ -144,17 +186,22 @@ class HeunChurn(Sampler):
             return move.t
         return torch.where(churns, torch.maximum(move.schedule.time(grown), move.t), move.t)
 
-    def _churned(self, noisy: Film, move: Move, top: Row) -> Film:
-        before, after = move.schedule.level(move.t), move.schedule.level(top)
-        keep = torch.where(top > move.t, after.alpha / before.alpha, 1.0)
-        std = (after.sigma**2 - (keep * before.sigma) ** 2).clamp(min=0).sqrt() * self.noise
-        std = torch.where(top > move.t, std, 0.0)
-        return spread(keep, noisy) * noisy + spread(std, noisy) * move.fresh("churn").to(noisy)
+    def _grows(self, move: Move) -> Rows:
+        return (self._top(move) > move.t).double()
+
+    def _kept(self, move: Move) -> Rows:
+        before, after = move.schedule.level(move.t), move.schedule.level(self._top(move))
+        return torch.where(self._grows(move) > 0, after.alpha / before.alpha, 1.0)
+
+    def _added(self, move: Move) -> Rows:
+        before, after = move.schedule.sigma(move.t), move.schedule.sigma(self._top(move))
+        std = (after**2 - (self._kept(move) * before) ** 2).clamp(min=0).sqrt() * self.noise
+        return torch.where(self._grows(move) > 0, std, 0.0)
 
 
-def _going(move: Move) -> torch.Tensor:
-    """Which frames move and have not arrived."""
-    return (move.s > 0) & (move.s < move.t)
+def _going(move: Move) -> Rows:
+    """1 for frames that move and have not arrived, else 0."""
+    return ((move.s > 0) & (move.s < move.t)).double()
 
 
 def _need_share(value: float, name: str) -> None:

@@ -18,11 +18,11 @@ from mutoscope.diffusion.contrast import Autoguidance, Framewise, TemporalGuidan
 from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.frequency import reinitialised
 from mutoscope.diffusion.guidance import ClassifierFree, Projected, ZeroStar, band_of
-from mutoscope.diffusion.multistep import Multistep2Sde, Multistep3Sde, UniPc
+from mutoscope.diffusion.multistep import Multistep2, Multistep2Sde, Multistep3Sde, UniPc
 from mutoscope.diffusion.plan import Plan, planned, pyramid
 from mutoscope.diffusion.prior import Fresh, Prior
 from mutoscope.diffusion.rolling import Partitioned, Stabilised, Window, rolling
-from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, Sampler, State, sample
+from mutoscope.diffusion.sampler import Euler, Heun, Sampler, State, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Schedule
 from mutoscope.diffusion.stochastic import Ancestral, Ddim, HeunChurn, Lcm
 from mutoscope.diffusion.windows import Windowed
@@ -160,9 +160,7 @@ def rolled(
     prior: Prior = fresh.prior
     c, f, h, w = fresh.shape
     frames = (frame.to(fresh.device) for frame in prior.endless(fresh.seeds, (c, h, w)))
-    coming = rolling(
-        denoiser, frames, window=window, condition=condition, sampler=SAMPLERS[request.sampler]
-    )
+    coming = rolling(denoiser, frames, window=window, condition=condition, sampler=SAMPLERS[request.sampler])
     made = torch.zeros(len(fresh.seeds), *fresh.shape, device=fresh.device)
     for number, frame in zip(range(f), coming, strict=False):
         made[:, :, number] = frame

@@ -11,11 +11,11 @@ from mutoscope.diffusion.denoiser import GaussianDenoiser
 from mutoscope.diffusion.drawings.figure import Curve, Curves, Figure
 from mutoscope.diffusion.drawings.gaussian import Affine, Alike, affine, ar1
 from mutoscope.diffusion.inversion import invert
-from mutoscope.diffusion.multistep import Multistep2Sde, Multistep3Sde, UniPc
+from mutoscope.diffusion.multistep import Multistep2, Multistep2Sde, Multistep3Sde, UniPc
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.prior import Fresh
-from mutoscope.diffusion.sampler import Euler, Heun, Multistep2, Sampler, sample
+from mutoscope.diffusion.sampler import Euler, Heun, Sampler, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Edm, Schedule
 from mutoscope.diffusion.stochastic import Ancestral, Ddim, HeunChurn, Lcm
 
