@@ -15,7 +15,8 @@ On a CPU large memory blocks are kept rather than given back to the system, for 
 that out), and memory is the peak of a process that does nothing but two steps, over what it held before.
 
 On a GPU (--device cuda) networks and clips are larger: 4 clips of 16 frames, latents of 32x32 and pixels of
-64x64. Every variant is a process of its own, and all compile at once (`together.py`).
+64x64. Every variant is a process of its own, and all compile at once (`together.py`). There, forward and
+backward can also be a CUDA graph each ("graphed"), which waits for no host: peers as ours.
 Memory is the most that a process's tensors take in two steps, weights and AdamW's state included. With
 --budget-seconds float32 is left eager, peers are compiled by block as ours is (the whole takes minutes), and
 what is not ready in time is left out.
@@ -64,6 +65,7 @@ from mutoscope.models.unet_config import MODELSCOPE, vdm
 RESULTS = Path(__file__).parent / "results" / "unet_step.json"
 OURS = "mutoscope"
 OURS_COMPILED = "mutoscope compiled"
+GRAPHED = " graphed"
 PEERS = {"latents": "diffusers", "pixels": "lucidrains"}
 WAYS = ("", " channels last", " compiled")
 BY_BLOCK = " compiled by block"
@@ -93,10 +95,12 @@ class Case:
     def __str__(self) -> str:
         return f"{self.family} {self.precision}"
 
-    def variants(self, *, compiled: bool, by_block: bool = False) -> list[str]:
+    def variants(self, *, compiled: bool, by_block: bool = False, graphed: bool = False) -> list[str]:
         ways = (*WAYS[:-1], BY_BLOCK) if by_block else WAYS
-        names = [*(PEERS[self.family] + way for way in ways), OURS, OURS_COMPILED]
-        return [name for name in names if compiled or " compiled" not in name]
+        peer = PEERS[self.family]
+        names = [*(peer + way for way in (*ways, GRAPHED)), OURS, OURS_COMPILED, OURS + GRAPHED]
+        out = [word for word, wanted in ((" compiled", compiled), (GRAPHED, graphed)) if not wanted]
+        return [name for name in names if not any(word in name for word in out)]
 
     @property
     def config(self) -> UNetConfig:
@@ -223,10 +227,18 @@ def step(name: str, case: Case, device: str = "cpu") -> tuple[float, turns.Run]:
     generator = torch.Generator().manual_seed(1)
     noisy, noise = (torch.randn(case.clips, generator=generator).to(device) for _ in range(2))
     t = (1 + 998 * torch.rand(case.clips[0], generator=generator)).to(device)
+    graphed = name.endswith(GRAPHED)
+    # What autocast has cached outside of a graph would not be in it.
+    half = partial(torch.autocast, device, torch.bfloat16, case.precision == "bf16", not graphed)
+    if graphed:
+        with half():
+            call = torch.cuda.make_graphed_callables(
+                _Called(module, call), (noisy, t), allow_unused_input=True
+            )
 
     @torch.enable_grad()
     def run() -> Tensor:
-        with torch.autocast(device, torch.bfloat16, enabled=case.precision == "bf16"):
+        with half():
             loss = (call(noisy, t).float() - noise).square().mean()
         loss.backward()
         optimizer.step()
@@ -234,6 +246,17 @@ def step(name: str, case: Case, device: str = "cpu") -> tuple[float, turns.Run]:
         return loss.detach()
 
     return sum(p.numel() for p in module.parameters()) / 1e6, run
+
+
+class _Called(nn.Module):
+    """A network and the way it is called, as one module: what can be graphed."""
+
+    def __init__(self, network: nn.Module, call: Call) -> None:
+        super().__init__()
+        self.network, self.call = network, call
+
+    def forward(self, noisy: Tensor, t: Tensor) -> Tensor:
+        return self.call(noisy, t)
 
 
 def measure(
@@ -253,7 +276,7 @@ def measure(
 
 def best_of_ours(seconds: dict[str, list[float]]) -> str:
     """Ours as it was fastest: every ratio is over this."""
-    return min((name for name in (OURS, OURS_COMPILED) if name in seconds),
+    return min((name for name in seconds if name.startswith(OURS)),
                key=lambda name: statistics.median(seconds[name]))  # fmt: skip
 
 
@@ -311,10 +334,10 @@ def peak_elsewhere(name: str, case: Case, *, arguments: Sequence[str]) -> float:
 
 
 def variant(named: tuple[str, Case], *, device: str) -> tuple[Facts, turns.Run]:
-    """For a process of its own: the step has been made once, and counted where a compiler hides no work."""
+    """For a process of its own: the step has been made once, and counted where nothing hides the work."""
     name, case = named
     weights, run = step(name, case, device)
-    if " compiled" in name:
+    if " compiled" in name or name.endswith(GRAPHED):
         return {"weights": weights, "loss": run().item(), "teraflops": None}, run
     with FlopCounterMode(display=False) as counted:
         loss = run().item()
@@ -334,13 +357,14 @@ def measure_together(
         for name in case.variants(
             compiled=not eager and not (short and case.precision == "fp32" and not options.toy),
             by_block=short,
+            graphed=options.device == "cuda",
         )
     ]
     with Together(partial(variant, device=options.device), names, device=options.device) as variants:
         ready = variants.ready(by=began + budget - TIMING)
         for case in cases:
             found = {name: facts for (name, of), facts in ready.items() if of == case}
-            if not {OURS, OURS_COMPILED} & found.keys():
+            if not any(name.startswith(OURS) for name in found):
                 print(f"{case}: nothing of ours is ready", flush=True)
                 continue
             _agree(case, {name: facts["loss"] for name, facts in found.items()})

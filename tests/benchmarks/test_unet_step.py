@@ -49,6 +49,18 @@ def test_a_peer_needs_no_torchvision_and_leaves_none_behind(bench: ModuleType) -
     assert ("torchvision" in sys.modules) == there
 
 
+def test_ours_and_the_peer_are_timed_in_the_same_ways(bench: ModuleType) -> None:
+    case = bench.TOY_CASES[0]
+    names = case.variants(compiled=True, by_block=True, graphed=True)
+    ways = {name.partition(" ")[::2] for name in names}
+    assert {way for who, way in ways if who == "mutoscope"} == {"", "compiled", "graphed"}
+    peers = {way for who, way in ways if who == "diffusers"}
+    assert peers == {"", "channels last", "compiled by block", "graphed"}
+    assert case.variants(compiled=False) == ["diffusers", "diffusers channels last", "mutoscope"]
+    seconds = {"diffusers": [1.0], "mutoscope": [3.0], "mutoscope graphed": [2.0]}
+    assert bench.best_of_ours(seconds) == "mutoscope graphed"
+
+
 def test_other_work_is_noticed(bench: ModuleType) -> None:
     case = bench.TOY_CASES[0]
     bench._agree(case, {"diffusers": 1.0, "mutoscope": 1.00001})
