@@ -11,7 +11,6 @@ channels of a group one by one. Sums are in float32 or better.
 from typing import Any
 
 import torch
-from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -115,5 +114,7 @@ def _kernel(
 
 def _over_groups(values: Tensor, groups: int) -> Tensor:
     """The mean over the channels of each group, for every channel: "n 1 c" to "n 1 c"."""
-    means = reduce(values, "n 1 (g k) -> n 1 g", "mean", g=groups)
-    return means.repeat_interleave(values.shape[2] // groups, dim=2)
+    n, _, channels = values.shape
+    each = channels // groups
+    means = values.reshape(n, groups, each).mean(dim=2, keepdim=True)
+    return means.expand(n, groups, each).reshape(n, 1, channels)
