@@ -1,5 +1,6 @@
 """Align Your Latents in seconds: every stage in its order, what each leaves alone, and a run that goes on."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 from mutoscope.checkpoints import store
 from mutoscope.checkpoints.hierarchy_folder import HierarchyModel, load_hierarchy
 from mutoscope.data.examples import Examples
+from mutoscope.data.loader import WorldSource
 from mutoscope.hierarchy_recipes import HIERARCHY_RECIPES
 from mutoscope.models.image_autoencoder import temporal_weights
 from mutoscope.models.temporal import Merge
@@ -26,10 +28,19 @@ PIECES = ("autoencoder", "pictures", "keys", "decoder", "between", "larger.pictu
 
 
 def recipe_of(**changes: str) -> HierarchyRecipe:
-    short = {f"{piece}.train.steps": "2" for piece in PIECES}
+    short = {f"{piece}.train.steps": "2" for piece in PIECES} | {"latents": "4"}
     found = resolve("align-smoke", short | changes)
     assert isinstance(found, HierarchyRecipe)
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_clips() -> Iterator[None]:
+    """Latents are measured on 8 clips, not on 64: drawing those is most of what a run begins with."""
+    batch = WorldSource.batch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WorldSource, "batch", lambda self, step, count: batch(self, step, min(count, 8)))
+        yield
 
 
 @pytest.fixture(scope="module")
