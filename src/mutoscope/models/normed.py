@@ -76,7 +76,7 @@ class _Normed(torch.autograd.Function):
 
 class _NormedByKernels(torch.autograd.Function):
     """The same by the kernels of torch, fast on a GPU. They want channels first, so x is moved there
-    and the result back."""
+    and the result back; SiLU and its gradient do it as they go."""
 
     @staticmethod
     def forward(
@@ -85,7 +85,7 @@ class _NormedByKernels(torch.autograd.Function):
         y, mean, inverse = _kernel(x.mT.contiguous(), gain, bias, groups, eps)
         ctx.save_for_backward(x, gain, bias, mean, inverse)
         ctx.settings = groups, eps, silu
-        return (F.silu(y) if silu else y).mT.contiguous()
+        return torch.ops.aten.silu.out(y.mT, out=x.new_empty(x.shape)) if silu else y.mT.contiguous()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Gradients:
@@ -94,11 +94,12 @@ class _NormedByKernels(torch.autograd.Function):
         if torch.is_grad_enabled():
             y = _plain(x, gain, bias, *ctx.settings)
             return differentiable(ctx, y, grad, inputs=(x, gain, bias))
-        x, grad = x.mT.contiguous(), grad.to(x.dtype).mT.contiguous()
+        x, grad = x.mT.contiguous(), grad.to(x.dtype).mT
         if silu:
-            grad = torch.ops.aten.silu_backward(grad, _kernel(x, gain, bias, groups, eps)[0])
+            z = _kernel(x, gain, bias, groups, eps)[0]
+            grad = torch.ops.aten.silu_backward.grad_input(grad, z, grad_input=torch.empty_like(z))
         made = torch.ops.aten.native_group_norm_backward(
-            grad, x, mean, inverse, gain.to(x.dtype), *x.shape, groups, [True, True, True]
+            grad.contiguous(), x, mean, inverse, gain.to(x.dtype), *x.shape, groups, [True, True, True]
         )
         dx, dgain, dbias = made
         return dx.mT.contiguous(), dgain.to(gain.dtype), dbias.to(bias.dtype), None, None, None
