@@ -11,13 +11,15 @@ from mutoscope.video import Video
 
 TINY = (
     "--clips.width 32 --clips.height 32 --clips.frames 3 --autoencoder.frames 3 --latents 8 --measure 1 "
-    "--autoencoder.train.steps 2 --pieces.1.train.steps 2 --pieces.2.train.steps 2"
+    "--steps 2 --autoencoder.train.steps 2 --pieces.1.train.steps 2 --pieces.2.train.steps 2 "
+    "--pieces.1.joint.frames_a_step 4 --pieces.2.joint.frames_a_step 4"
 ).split()
 
 
 def test_a_run_trains_draws_and_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = tmp_path / "run"
-    assert cli.main(["train", "smoke", "--out", str(run), "--sheets", "0.0001", *TINY]) == 0
+    # so rare that only the end of a piece is drawn: a sheet is eight films
+    assert cli.main(["train", "smoke", "--out", str(run), "--sheets", "1000", *TINY]) == 0
     sheets = sorted(path.name for path in (run / "sheets").iterdir())
     assert "autoencoder-000002.png" in sheets and "denoiser-2-000002.png" in sheets
     assert (run / "model" / "model_index.json").exists()
@@ -68,7 +70,7 @@ def test_a_u_net_trains_draws_and_films(tmp_path: Path, capsys: pytest.CaptureFi
         "--clips.width 16 --clips.height 16 --pieces.1.train.steps 2 --pieces.2.train.steps 2 --steps 2 "
         "--pieces.2.unet.frames 3 --clips.frames 3"
     ).split()
-    assert cli.main(["train", "vdm-smoke", "--out", str(run), "--sheets", "0.0001", *tiny]) == 0
+    assert cli.main(["train", "vdm-smoke", "--out", str(run), "--sheets", "1000", *tiny]) == 0
     assert "unet-2-000002.png" in {path.name for path in (run / "sheets").iterdir()}
     film = tmp_path / "film.webp"
     model = ["--model", str(run / "model"), "--sampler", "ancestral"]
@@ -82,11 +84,13 @@ def test_a_u_net_trains_draws_and_films(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_stage_trains_draws_and_enlarges(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run, model = tmp_path / "run", ["--model", str(tmp_path / "run" / "model")]
-    tiny = "--clips.width 32 --clips.height 16 --pieces.1.train.steps 1 --pieces.2.train.steps 1 --steps 1"
+    tiny = "--clips.width 32 --clips.height 16 --pieces.1.train.steps 2 --pieces.2.train.steps 1 --steps 1"
     command = ["train", "vdm-larger-smoke", "--out", str(run), "--sheets", "0.0001", *tiny.split()]
     assert cli.main(command) == 0
     assert "mutoscope upscale FILM" in capsys.readouterr().out
-    assert "unet-2-000001.png" in {path.name for path in (run / "sheets").iterdir()}
+    # the first is drawn on the way, the others at the end of a piece
+    drawn = {path.name for path in (run / "sheets").iterdir()}
+    assert drawn == {"unet-1-000001.png", "unet-1-000002.png", "unet-2-000001.png"}
     Video(torch.full((3, 8, 10, 3), 90, dtype=torch.uint8), 6.0).save(tmp_path / "a")
     assert cli.main(["upscale", str(tmp_path / "a"), "--output", str(tmp_path / "b"), *model]) == 0
     assert (len(read_video(tmp_path / "b")), read_video(tmp_path / "b").size) == (3, (20, 16))
