@@ -12,12 +12,13 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from jaxtyping import install_import_hook
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 if os.environ.get("MUTOSCOPE_CHECK_SHAPES", "1") != "0":
-    install_import_hook("mutoscope", "shapes.checked")  # tools/shapes.py
+    import shapes
+
+    shapes.hook("mutoscope")
 
 MISSING = ("could not import", "no module named", "not installed", "unavailable")
 

@@ -1,12 +1,13 @@
 """The shape check sees shapes wherever they stand, and nothing else."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
 import torch
 from jaxtyping import Float, TypeCheckError, UInt8, jaxtyped
-from torch import Tensor
+from torch import Tensor, nn
 
 import shapes
 
@@ -67,3 +68,44 @@ def test_a_function_without_shapes_is_itself() -> None:
         return str(a)
 
     assert shapes.checked(plain) is plain
+
+
+def test_a_function_is_checked_once_for_each_way_of_calling_it() -> None:
+    calls = []
+
+    def strict(*given: object) -> None:
+        calls.append(given)
+
+    def function(self: object, *given: object) -> None:
+        pass
+
+    once = shapes._checked_once(function, lambda: strict, owned=True)
+    row, owner = torch.ones(3), nn.Identity()
+    for given in (row, torch.zeros(3), torch.ones(4), row.double(), [row]):
+        once(owner, given)
+    assert len(calls) == 4, "of the first two, one"
+    for owner in (nn.Identity(), nn.Identity()):
+        once(owner, torch.ones(3))
+        once(owner, torch.zeros(3))
+    assert len(calls) == 6
+
+
+def test_what_failed_is_checked_again() -> None:
+    once = shapes._once(typechecker=shapes.checked)(dot.__wrapped__)
+    for _ in range(2):
+        with pytest.raises(TypeCheckError):
+            once(torch.ones(3), torch.ones(4))
+
+
+@shapes._once(typechecker=shapes.checked)
+@dataclass(frozen=True)
+class Pair:
+    a: Row
+    b: Row
+
+
+def test_objects_are_checked_as_they_are_made() -> None:
+    assert Pair(torch.ones(3), b=torch.ones(3)).b.sum() == 3
+    for _ in range(2):
+        with pytest.raises(TypeCheckError):
+            Pair(torch.ones(3), b=torch.ones(4))
