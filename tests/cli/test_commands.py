@@ -72,8 +72,8 @@ def test_help_names_the_commands_and_does_not_wait_for_torch() -> None:
 
 
 def test_help_is_quick() -> None:
-    """In processor time, which other work on the machine does not change; the best of three."""
-    assert min(processor_seconds_of_help() for _ in range(3)) < 0.45
+    """In processor time, the best of three; other work on the same core can still double it."""
+    assert min(processor_seconds_of_help() for _ in range(3)) < 0.6
 
 
 def processor_seconds_of_help() -> float:
