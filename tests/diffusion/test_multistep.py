@@ -12,9 +12,9 @@ from mutoscope.diffusion.multistep import Multistep2, Multistep2Sde, Multistep3S
 from mutoscope.diffusion.noise import draw
 from mutoscope.diffusion.plan import Plan, autoregressive, full_sequence, pyramid
 from mutoscope.diffusion.prior import Fresh
-from mutoscope.diffusion.sampler import Euler, Sampler, sample
+from mutoscope.diffusion.sampler import AT_ONCE, Euler, Move, Sampler, bound, sample
 from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Edm
-from mutoscope.diffusion.stochastic import Ddim
+from mutoscope.diffusion.stochastic import Ddim, HeunChurn
 from mutoscope.video import Refusal
 from walks import resting_frames_stay
 
@@ -50,6 +50,17 @@ def bumpy(schedule=STRAIGHT, *, mixing=0.1):
     return NetworkDenoiser(network, schedule, "clean")
 
 
+def alone(denoiser, film, *, plan, sampler, fresh):
+    """Every move by itself, which knows its plan from the step before only."""
+    step = None
+    for number, (t, s) in enumerate(pairwise(plan.times.split(1)), start=1):
+        back = step.move.behind if step else ()
+        move = Move(t=t, s=s, schedule=denoiser.schedule, step=number, noise=fresh, back=back)
+        step = sampler(bound(denoiser, None), film, move=move, past=step)
+        film = step.noisy
+    return film
+
+
 def states(denoiser, start, **settings):
     settings.setdefault("fresh", Fresh(range(5, 5 + len(start)), tuple(start.shape[1:]), dtype=start.dtype))
     return list(sample(denoiser, start, **settings))
@@ -61,6 +72,17 @@ def result(*args, **settings):
 
 def close(one, other, atol=1e-12):
     torch.testing.assert_close(one, other, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, Multistep2(), HeunChurn(churn=0.1)])
+@pytest.mark.parametrize("plan", ["autoregressive", "pauses", "long"])
+def test_coefficients_found_together_are_those_of_each_move_alone(sampler, plan):
+    walked = pyramid(AT_ONCE, 4, lag=3) if plan == "long" else PLANS[plan]
+    fresh = Fresh((5, 6), SHAPE, dtype=torch.float64)
+    made = result(bumpy(), noise(), plan=walked, sampler=sampler, fresh=fresh)
+    torch.testing.assert_close(
+        made, alone(bumpy(), noise(), plan=walked, sampler=sampler, fresh=fresh), rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)

@@ -36,6 +36,8 @@ FAR = 2.0
 """In half log-SNR: a step that ends the noise and is longer than this takes the guess as it is."""
 LOOKS = 2
 """How many earlier guesses any sampler here looks back at."""
+AT_ONCE = 64
+"""Moves whose coefficients are found together: enough to cost little each, and little of a long plan."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +61,10 @@ class Move:
 
     step counts from 1. noise(step, purpose) is where fresh noise comes from, if from anywhere. back: how far
     behind the guesses made before are, in half log-SNR and the latest first; NaN or infinite for a frame
-    where one does not count. plan: all moves of a plan, as one Move of many rows, of which this is row
-    step - 1. What films are multiplied by is a function of such rows, on the host and in float64. It does not
-    depend on any film, so it is found for a whole plan at once (`laid`, `some`): many operations on a few
-    numbers are what a sampler costs beside its network.
+    where one does not count. among: this move and its neighbours in the plan, as one Move of many rows, and
+    which of them this is. What films are multiplied by is a function of such rows, on the host and in
+    float64. It does not depend on any film, so it is found for many moves at once (`laid`, `some`): small
+    operations on a few numbers are what a sampler costs beside its network.
     """
 
     t: Rows
@@ -71,7 +73,7 @@ class Move:
     step: int = 1
     noise: Source | None = None
     back: tuple[Rows, ...] = ()
-    plan: "Move | None" = None
+    among: tuple["Move", int] | None = None
     _found: dict[Any, Sequence[Any]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -123,10 +125,10 @@ class Move:
         return self._row((of, bool), lambda move: (of(move) != 0).any(dim=-1).tolist())
 
     def _row(self, key: Hashable, found: Callable[["Move"], Sequence[Any]]) -> Any:
-        whole, row = (self, 0) if self.plan is None else (self.plan, self.step - 1)
-        if key not in whole._found:
-            whole._found[key] = found(whole)
-        return whole._found[key][row]
+        moves, row = self.among or (self, 0)
+        if key not in moves._found:
+            moves._found[key] = found(moves)
+        return moves._found[key][row]
 
     def fresh(self, purpose: str) -> Film:
         """Standard noise for this step, the same whenever it is asked for the same purpose."""
@@ -221,8 +223,8 @@ def sample(
     if plan.frames != noise.shape[2]:
         raise Refusal(f"the plan has {plan.frames} frames and the noise {noise.shape[2]}: they must agree")
     guess = bound(denoiser, condition)
-    moves = list(_moves(plan, denoiser.schedule, fresh))
-    return _walk(guess, precise(noise), moves=moves, sampler=sampler or Euler())
+    moves = _moves(plan, denoiser.schedule, fresh)
+    return _walk(guess, precise(noise), moves=moves, steps=plan.steps, sampler=sampler or Euler())
 
 
 def bound(denoiser: Denoiser, condition: Any) -> Guess:
@@ -239,16 +241,26 @@ def _moves(plan: Plan, schedule: Schedule, noise: Source | None) -> Iterator[Mov
     whole = Move(t=plan.times[:-1], s=plan.times[1:], schedule=schedule)
     for _ in range(LOOKS):
         whole = replace(whole, back=tuple(map(_a_row_later, whole.behind)))
-    rows = zip(*(rows.split(1) for rows in (whole.t, whole.s, *whole.back)), strict=True)
-    for step, (t, s, *back) in enumerate(rows, start=1):
-        yield Move(t=t, s=s, schedule=schedule, step=step, noise=noise, back=tuple(back), plan=whole)
+    step = 0
+    for part in _split(whole, AT_ONCE):
+        for row, move in enumerate(_split(part, 1)):
+            step += 1
+            yield replace(move, step=step, noise=noise, among=(part, row))
+
+
+def _split(move: Move, rows: int) -> Iterator[Move]:
+    """The same in parts of so many rows."""
+    for t, s, *back in zip(*(each.split(rows) for each in (move.t, move.s, *move.back)), strict=True):
+        yield Move(t=t, s=s, schedule=move.schedule, back=tuple(back))
 
 
 def _a_row_later(rows: Rows) -> Rows:
     return torch.cat([torch.full_like(rows[:1], torch.nan), rows[:-1]])
 
 
-def _walk(guess: Guess, noisy: Film, *, moves: list[Move], sampler: Sampler) -> Iterator[State]:
+def _walk(
+    guess: Guess, noisy: Film, *, moves: Iterator[Move], steps: int, sampler: Sampler
+) -> Iterator[State]:
     step = None
     for move in moves:
         with torch.no_grad():  # around the step and not the yield: whoever looks on keeps their own mode
@@ -257,7 +269,7 @@ def _walk(guess: Guess, noisy: Film, *, moves: list[Move], sampler: Sampler) -> 
         clean = step.clean
         if not bool(move.s.all()):
             clean = torch.where(spread(move.s, noisy) == 0, noisy, clean)
-        yield State(step=move.step, steps=len(moves), t=move.s[0], noisy=noisy, clean=clean)
+        yield State(step=move.step, steps=steps, t=move.s[0], noisy=noisy, clean=clean)
 
 
 if __name__ == "__main__":
