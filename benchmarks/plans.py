@@ -2,10 +2,10 @@
 
 Films of the prompts whose combinations were kept out of training, the same prompt and seed under every plan,
 judged by the probe that ships. Prompts come in a shuffled order, so that a run that is stopped has judged a
-fair sample; its answers are kept in --answers, and the next run goes on from there.
+fair sample; its answers are kept in --answers, and the next run with as many steps goes on from there.
 
     python benchmarks/plans.py --prompts 100                    all plans but autoregressive
-    python benchmarks/plans.py --plans full autoregressive      which makes 13 times as many calls
+    python benchmarks/plans.py --prompts 40 --plans full autoregressive    which makes 13 times as many calls
     python benchmarks/plans.py --toy                            two prompts, two steps, to see that it runs
     python benchmarks/plans.py --save                           also benchmarks/results/plans.json
 
@@ -16,6 +16,7 @@ same prompts. The fall allowed is two points.
 import argparse
 import json
 import random
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,13 +49,17 @@ def answered(
     answers: Path,
 ) -> Answers:
     """The answers to all prompts under all plans; those already in the file are not asked again."""
-    known: Answers = json.loads(answers.read_text()) if answers.exists() else {}
+    kept = json.loads(answers.read_text()) if answers.exists() else {"steps": steps, "plans": {}}
+    if kept["steps"] != steps:
+        raise SystemExit(f"{answers} holds films of {kept['steps']} steps, not {steps}: name another file")
+    known: Answers = kept["plans"]
+    answers.parent.mkdir(parents=True, exist_ok=True)
     for number, (text, _) in enumerate(prompts):
         for plan in plans:
             row = known.setdefault(plan, {})
             if str(number) not in row:
                 row[str(number)] = _shown(pipeline, probe, text, seed=number, plan=plan, steps=steps)
-        answers.write_text(json.dumps(known))
+        answers.write_text(json.dumps(kept))
     return known
 
 
@@ -104,22 +109,26 @@ def main() -> None:
     parser.add_argument("--plans", nargs="+", choices=PLANS, default=PLANS[:-1])
     parser.add_argument("--steps", type=int, default=12, help="of every frame (default 12)")
     parser.add_argument(
-        "--answers", type=Path, default=Path("plans-answers.json"), help="kept from run to run"
+        "--answers", type=Path, default=Path("runs/plans.json"), help="kept from run to run, but for a toy"
     )
     parser.add_argument("--toy", action="store_true", help="two prompts, two steps")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}; refused for a toy")
     options = parser.parse_args()
     if options.save and options.toy:
         parser.error("--save keeps measurements, and a toy is none: leave one of the two out")
+    if not 1 <= options.prompts <= len(held_out_prompts()):
+        parser.error(f"--prompts {options.prompts}: there are 1 to {len(held_out_prompts())}")
     torch.set_num_threads(1)
     keep_memory()
     count, steps = (2, 2) if options.toy else (options.prompts, options.steps)
     prompts = held_out_prompts()
     random.Random(0).shuffle(prompts)
     pipeline, probe = load(device="cpu"), load_probe(PRETRAINED / "probe")
-    answers = answered(
-        pipeline, probe, prompts[:count], plans=options.plans, steps=steps, answers=options.answers
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "toy.json" if options.toy else options.answers
+        answers = answered(pipeline, probe, prompts[:count], plans=options.plans, steps=steps, answers=kept)
+    if "full" not in answers:
+        parser.error(f"{options.answers} has no film of plan full, beside which others are judged: add it")
     _report(pipeline.facts.name, answers, prompts, steps=steps, save=options.save)
 
 

@@ -10,6 +10,7 @@ set of shapes and dtypes that an object of its own is given: checks are half of 
 import functools
 from collections.abc import Callable
 from typing import Any, get_args
+from weakref import WeakKeyDictionary
 
 import jaxtyping
 import torch
@@ -56,13 +57,20 @@ def _checked_once(
 ) -> Callable[..., Any]:
     """The function, as `strict()` has it for each way of calling that it has not passed yet. owned: the first
     argument is the object whose function it is, and others may return other shapes."""
-    seen: set[Any] = set()
+    own: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
+    common: set[Any] = set()
+
+    def ways_of(owner: Any) -> set[Any]:
+        try:
+            return own.setdefault(owner, set())
+        except TypeError:  # cannot be told from others: checked at every call
+            return set()
 
     @functools.wraps(function)
     def checked_once(*given: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():
             return function(*given, **named)
-        way = id(given[0]) if owned and given else None, _way(given), _way(named)
+        seen, way = ways_of(given[0]) if owned and given else common, (_way(given), _way(named))
         if way in seen:
             return function(*given, **named)
         returned = strict()(*given, **named)

@@ -1,6 +1,7 @@
 """benchmarks/plans.py: what is counted as right, and the difference of the same prompts."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -41,3 +42,12 @@ def test_the_difference_is_of_the_prompts_that_both_have(bench: ModuleType):
     assert row["prompts"] == 4 and row["full"] == 1
     assert row["difference"] == pytest.approx(-1 / 4 / full.shape[1])
     assert row["low"] < row["difference"] <= row["high"] == 0
+
+
+def test_films_of_other_steps_are_not_taken_for_these(bench: ModuleType, tmp_path: Path):
+    kept = tmp_path / "answers.json"
+    kept.write_text('{"steps": 12, "plans": {"full": {"0": {}}}}')
+    plans = {"plans": ["full"], "answers": kept}
+    assert bench.answered(None, None, PROMPTS[:1], steps=12, **plans) == {"full": {"0": {}}}
+    with pytest.raises(SystemExit, match="films of 12 steps, not 24: name another file"):
+        bench.answered(None, None, PROMPTS[:1], steps=24, **plans)

@@ -72,8 +72,8 @@ def test_help_names_the_commands_and_does_not_wait_for_torch() -> None:
 
 
 def test_help_is_quick() -> None:
-    """In processor time, the best of three; other work on the same core can still double it."""
-    assert min(processor_seconds_of_help() for _ in range(3)) < 0.6
+    """In processor time, the best of six: other work on the same core can double it."""
+    assert min(processor_seconds_of_help() for _ in range(6)) < 0.45
 
 
 def processor_seconds_of_help() -> float:

@@ -12,7 +12,6 @@ again. A frame that lands on 0 from far off takes the guess itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -21,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mutoscope.diffusion.sampler import Film, Guess, Move, Rows, Sampler, Step
-from mutoscope.diffusion.stochastic import Renewal
+from mutoscope.diffusion.stochastic import Renewing
 from mutoscope.video import Refusal
 
 Weights = Float[Tensor, "looks moves f"]
@@ -75,7 +74,7 @@ def _carrying(move: Move) -> Weights:
 
 
 @dataclass(frozen=True)
-class _Sde(Sampler):
+class _Sde(Renewing):
     """eta: how stochastic, at least 0; 1 solves the reverse SDE, 0 the flow."""
 
     eta: float = 1.0
@@ -88,10 +87,6 @@ class _Sde(Sampler):
         """1 - exp(-2 eta stretch); the power keeps eta 0 at 0 from pure noise."""
         return 1 - torch.exp(-2 * move.stretch) ** self.eta
 
-    @cached_property
-    def _renewal(self) -> Renewal:
-        return Renewal(self.share)
-
 
 @dataclass(frozen=True)
 class Multistep2Sde(_Sde):
@@ -100,7 +95,7 @@ class Multistep2Sde(_Sde):
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
         clean = guess(noisy, move.t)
         ahead = _ahead(clean, _looks(past, 1), move.laid(_carrying, clean))
-        return Step(move=move, noisy=self._renewal(move, noisy, ahead), clean=clean)
+        return Step(move=move, noisy=self.renewed(move, noisy, ahead), clean=clean)
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ class Multistep3Sde(_Sde):
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
         clean, looks = guess(noisy, move.t), _looks(past, 2)
         ahead = _ahead(clean, looks, move.laid(self._weights, clean))
-        made = self._renewal(move, noisy, ahead)
+        made = self.renewed(move, noisy, ahead)
         return Remembering(move=move, noisy=made, clean=clean, start=noisy, looks=looks)
 
     def _weights(self, move: Move) -> Weights:

@@ -13,46 +13,11 @@ renew nothing. The other, HeunChurn, first adds noise and then goes down from th
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 
-from mutoscope.diffusion.sampler import Coefficients, Film, Guess, Heun, Move, Rows, Sampler, Step
+from mutoscope.diffusion.sampler import Film, Guess, Heun, Move, Rows, Sampler, Step
 from mutoscope.video import Refusal
-
-
-def _landing(move: Move) -> Rows:
-    return move.schedule.sigma(move.s)
-
-
-@dataclass(frozen=True)
-class Renewal:
-    """The move with a share of the noise renewed, that of frames that go on.
-
-    share: in [0, 1] for these, anything for others. deviation: of the fresh noise, sigma_s unless told. To be
-    kept by a sampler, since a plan's coefficients are found once for each Renewal.
-    """
-
-    share: Coefficients
-    deviation: Coefficients = _landing
-
-    def __call__(self, move: Move, noisy: Film, clean: Film) -> Film:
-        film = move.laid(self.keep, noisy) * noisy + move.laid(self.pull, noisy) * clean
-        if not move.some(self.new):
-            return film
-        return torch.addcmul(film, move.laid(self.new, noisy), move.fresh("noise").to(film))
-
-    def keep(self, move: Move) -> Rows:
-        return move.keep * (1 - self._of_going(move)).sqrt()
-
-    def pull(self, move: Move) -> Rows:
-        return move.schedule.alpha(move.s) - self.keep(move) * move.schedule.alpha(move.t)
-
-    def new(self, move: Move) -> Rows:
-        return self._of_going(move).sqrt() * self.deviation(move)
-
-    def _of_going(self, move: Move) -> Rows:
-        return torch.where(_going(move) > 0, self.share(move), 0.0)
 
 
 def posterior_share(move: Move) -> Rows:
@@ -61,19 +26,38 @@ def posterior_share(move: Move) -> Rows:
 
 
 class Renewing(Sampler):
-    """The guess as it is, and a share of the noise renewed."""
+    """The guess as it is, and a share of the noise renewed, that of frames that go on."""
 
     @abstractmethod
     def share(self, move: Move) -> Rows:
         """In [0, 1], for frames that go on; anything for others."""
 
+    def deviation(self, move: Move) -> Rows:
+        """Of the fresh noise."""
+        return move.schedule.sigma(move.s)
+
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
         clean = guess(noisy, move.t)
-        return Step(move=move, noisy=self._renewal(move, noisy, clean), clean=clean)
+        return Step(move=move, noisy=self.renewed(move, noisy, clean), clean=clean)
 
-    @cached_property
-    def _renewal(self) -> Renewal:
-        return Renewal(self.share)
+    def renewed(self, move: Move, noisy: Film, clean: Film) -> Film:
+        """The move towards `clean`."""
+        film = move.laid(self._keep, noisy) * noisy + move.laid(self._pull, noisy) * clean
+        if not move.some(self._new):
+            return film
+        return torch.addcmul(film, move.laid(self._new, noisy), move.fresh("noise").to(film))
+
+    def _keep(self, move: Move) -> Rows:
+        return move.keep * (1 - self._of_going(move)).sqrt()
+
+    def _pull(self, move: Move) -> Rows:
+        return move.schedule.alpha(move.s) - self._keep(move) * move.schedule.alpha(move.t)
+
+    def _new(self, move: Move) -> Rows:
+        return self._of_going(move).sqrt() * self.deviation(move)
+
+    def _of_going(self, move: Move) -> Rows:
+        return torch.where(_going(move) > 0, self.share(move), 0.0)
 
 
 @dataclass(frozen=True)
@@ -105,7 +89,7 @@ class Lcm(Renewing):
 
 
 @dataclass(frozen=True)
-class Ancestral(Sampler):
+class Ancestral(Renewing):
     """The ancestral sampler of Video Diffusion Models (2204.03458), with its Langevin corrector.
 
     gamma: the fresh noise's variance is sigma_s^(2 - 2 gamma) sigma_t^(2 gamma) times the posterior's share;
@@ -121,25 +105,23 @@ class Ancestral(Sampler):
         _need_share(self.corrector, "corrector")
 
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
-        clean = guess(noisy, move.t)
-        made = self._renewal(move, noisy, clean)
-        if self.corrector and move.some(_going):
-            made = self._corrected(guess, made, move)
-        return Step(move=move, noisy=made, clean=clean)
+        step = super().__call__(guess, noisy, move=move, past=past)
+        if not self.corrector or not move.some(_going):
+            return step
+        return replace(step, noisy=self._corrected(guess, step.noisy, move))
+
+    def share(self, move: Move) -> Rows:
+        return posterior_share(move)
+
+    def deviation(self, move: Move) -> Rows:
+        before, after = move.schedule.sigma(move.t), move.schedule.sigma(move.s)
+        return after ** (1 - self.gamma) * before**self.gamma
 
     def _corrected(self, guess: Guess, noisy: Film, move: Move) -> Film:
         """noisy - delta / 2 sigma noise + sqrt(delta) sigma fresh, the noise being what is guessed there."""
         fresh, there = move.fresh("corrector").to(noisy), guess(noisy, move.s)
         film = move.laid(self._kept, noisy) * noisy + move.laid(self._pulled, noisy) * there
         return film + move.laid(self._shaken, noisy) * fresh
-
-    @cached_property
-    def _renewal(self) -> Renewal:
-        return Renewal(posterior_share, self._deviation)
-
-    def _deviation(self, move: Move) -> Rows:
-        before, after = move.schedule.sigma(move.t), move.schedule.sigma(move.s)
-        return after ** (1 - self.gamma) * before**self.gamma
 
     def _kept(self, move: Move) -> Rows:
         return 1 - self.corrector / 2 * _going(move)
@@ -171,9 +153,8 @@ class HeunChurn(Sampler):
     def __call__(self, guess: Guess, noisy: Film, *, move: Move, past: Step | None) -> Step:
         if not move.some(self._grows):
             return Heun()(guess, noisy, move=move, past=past)
-        noisy = move.laid(self._kept, noisy) * noisy + move.laid(self._added, noisy) * move.fresh("churn").to(
-            noisy
-        )
+        fresh = move.fresh("churn").to(noisy)
+        noisy = move.laid(self._kept, noisy) * noisy + move.laid(self._added, noisy) * fresh
         higher = Move(t=move.row(self._top), s=move.s, schedule=move.schedule)
         return replace(Heun()(guess, noisy, move=higher, past=past), move=move)
 
