@@ -1,7 +1,9 @@
 """One training step of a U-Net: forward, backward and AdamW, beside the two public ones.
 
-    latents   ModelScope's shape, 15.2 million weights: 2 clips of 8 frames of 16x16, 16 rows of text, beside
-              diffusers' `UNet3DConditionModel` with the same weights (the first losses must agree)
+    latents   ModelScope's shape at a fifth of its width, heads of 16 for a fifth of 64, and its own text, 77
+              rows of 1024: 2 clips of 8 frames of 16x16, beside diffusers' `UNet3DConditionModel` with the
+              same weights (the first losses must agree)
+    wide      the same at half its width, three of the four levels, 8 frames
     pixels    Video Diffusion Models: 2 clips of 8 frames of 32x32 and no text, beside `Unet3D` of lucidrains'
               `video-diffusion-pytorch`, of about as many weights (both are printed): ours attends over
               space below the finest level, as the recipe `vdm` does, theirs everywhere by linear attention
@@ -14,12 +16,12 @@ and its quartiles.
 On a CPU large memory blocks are kept rather than given back to the system, for all (--plain-malloc leaves
 that out), and memory is the peak of a process that does nothing but two steps, over what it held before.
 
-On a GPU (--device cuda) networks and clips are larger: 4 clips of 16 frames, latents of 32x32 and pixels of
-64x64. Every variant is a process of its own, and all compile at once (`together.py`). There, forward and
-backward can also be a CUDA graph each ("graphed"), which waits for no host: peers as ours.
-Memory is the most that a process's tensors take in two steps, weights and AdamW's state included. With
---budget-seconds float32 is left eager, peers are compiled by block as ours is (the whole takes minutes), and
-what is not ready in time is left out.
+On a GPU (--device cuda) networks and clips are larger: 4 clips of 16 frames, latents of 32x32 at two fifths
+of ModelScope's width, and pixels of 64x64. Every variant is a process of its own, and all compile at once
+(`together.py`). There, forward and backward can also be a CUDA graph each ("graphed"), which waits for no
+host: peers as ours. Memory is the most that a process's tensors take in two steps, weights and AdamW's state
+included. With --budget-seconds float32 is left eager, peers are compiled by block as ours is (the whole takes
+minutes), and what is not ready in time is left out.
 
 `video-diffusion-pytorch` imports torchvision for saving pictures, which no step needs: where that is missing,
 an empty stand-in is put in its place in this process, until the import is done.
@@ -66,7 +68,9 @@ RESULTS = Path(__file__).parent / "results" / "unet_step.json"
 OURS = "mutoscope"
 OURS_COMPILED = "mutoscope compiled"
 GRAPHED = " graphed"
-PEERS = {"latents": "diffusers", "pixels": "lucidrains"}
+PEERS = {"latents": "diffusers", "wide": "diffusers", "pixels": "lucidrains"}
+TEXT = (77, 1024)
+"""ModelScope's rows of text."""
 WAYS = ("", " channels last", " compiled")
 BY_BLOCK = " compiled by block"
 BLOCKS = {
@@ -85,12 +89,13 @@ Call = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """Which family, how wide, on clips of which shape, in which precision."""
+    """Which family, how wide (and its heads), on clips of which shape, in which precision."""
 
     family: str
     precision: str
     channels: tuple[int, ...]
     clips: tuple[int, int, int, int, int]
+    head: int = 32
 
     def __str__(self) -> str:
         return f"{self.family} {self.precision}"
@@ -104,25 +109,26 @@ class Case:
 
     @property
     def config(self) -> UNetConfig:
-        levels = len(self.channels)
-        if self.family == "latents":
+        levels, heads = len(self.channels), tuple(width // self.head for width in self.channels)
+        if self.family != "pixels":
             return UNetConfig(
-                channels=self.channels, attention=(True,) * (levels - 1) + (False,),
-                heads=tuple(c // 32 for c in self.channels), text_dim=64, time=MODELSCOPE,
+                channels=self.channels, attention=(True,) * (levels - 1) + (False,), heads=heads,
+                text_dim=TEXT[1], time=MODELSCOPE,
             )  # fmt: skip
         return UNetConfig(
             in_channels=3, out_channels=3, channels=self.channels,
-            attention=(False,) + (True,) * (levels - 1), heads=tuple(c // 32 for c in self.channels),
-            layers=1, feed=False, time=vdm(levels=(True,) * levels),
+            attention=(False,) + (True,) * (levels - 1), heads=heads, layers=1,
+            feed=False, time=vdm(levels=(True,) * levels),
         )  # fmt: skip
 
 
 PRECISIONS = ("fp32", "bf16")
 CASES = tuple(
-    Case(family, precision, channels, clips)
-    for family, channels, clips in (
-        ("latents", (64, 128, 128), (2, 4, 8, 16, 16)),
-        ("pixels", (64, 128, 224), (2, 3, 8, 32, 32)),
+    Case(family, precision, channels, clips, head)
+    for family, channels, head, clips in (
+        ("latents", (64, 128, 256, 256), 16, (2, 4, 16, 16, 16)),
+        ("wide", (160, 320, 320), 32, (2, 4, 8, 16, 16)),
+        ("pixels", (64, 128, 224), 32, (2, 3, 8, 32, 32)),
     )
     for precision in PRECISIONS
 )
@@ -130,7 +136,7 @@ GPU_CASES = tuple(
     Case(family, precision, channels, clips)
     for precision in ("bf16", "fp32")
     for family, channels, clips in (
-        ("latents", (128, 256, 256), (4, 4, 16, 32, 32)),
+        ("latents", (128, 256, 512, 512), (4, 4, 16, 32, 32)),
         ("pixels", (64, 128, 224), (4, 3, 16, 64, 64)),
     )
 )
@@ -161,7 +167,7 @@ def network(name: str, case: Case, device: str = "cpu") -> tuple[nn.Module, Call
         return _in_its_way(_lucidrains(case).to(device), name)
     ours = UNet(case.config)
     _start(ours)
-    text = torch.randn(case.clips[0], 16, 64).to(device) if case.config.text_dim else None
+    text = torch.randn(case.clips[0], *TEXT).to(device) if case.config.text_dim else None
     if name.startswith(OURS):
         ours.to(device)
         if name == OURS_COMPILED:

@@ -18,6 +18,7 @@ from mutoscope.models.attention import (
     rope_tables,
     rotate_complex,
     rotate_real,
+    softmax,
 )
 
 
@@ -67,6 +68,32 @@ class TestKernels:
             strict=True,
         ):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("shape", [(5, 3, 4), (2, 1, 7), (1, 6, 1), (0, 2, 3)])
+    def test_short_rows_are_rows(self, shape: tuple[int, int, int]) -> None:
+        scores = random(*shape).double().requires_grad_()
+        rows = softmax(scores)
+        torch.testing.assert_close(rows, scores.softmax(dim=-1))
+        assert rows.is_contiguous()
+        if scores.numel():
+            assert torch.autograd.gradcheck(softmax, scores)
+            assert torch.autograd.gradgradcheck(softmax, scores)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("columns", [8, 15, 16, 31, 40])
+    def test_rows_around_a_register(self, dtype: torch.dtype, columns: int) -> None:
+        scores = (5 * random(6, 4, columns)).to(dtype).requires_grad_()
+        weight = random(6, 4, columns, seed=1).to(dtype)
+        found, known = ((f(scores) * weight).sum() for f in (softmax, lambda x: x.softmax(dim=-1)))
+        one, other = (torch.autograd.grad(y, scores)[0] for y in (found, known))
+        rounded = 2**-6 if dtype == torch.bfloat16 else 2**-20
+        assert abs(found - known) <= rounded * weight.abs().sum()
+        assert (one - other).norm() <= rounded * other.norm()
+
+    def test_minus_infinity_is_no_weight(self) -> None:
+        scores = random(3, 2, 5)
+        scores[:, :, 2:4] = -torch.inf
+        assert not softmax(scores)[:, :, 2:4].any()
 
     def test_the_door(self, monkeypatch: pytest.MonkeyPatch) -> None:
         small = torch.zeros(1, 1, 4, 2)

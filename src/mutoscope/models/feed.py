@@ -8,7 +8,6 @@ the gradients, each contiguous; gelu and product, as large again, are computed a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +17,10 @@ from torch.nn import functional as F
 
 from mutoscope.models.nested import Gradients, differentiable
 
-INSIDE = 2**18
-"""Numbers of `value` in a chunk: a megabyte in float32. Smaller chunks make products too narrow."""
+INSIDE, INSIDE_HALF = 2**18, 2**20
+"""Numbers of `value` in a chunk, of 4 bytes (a megabyte) and of 2. Smaller ones make products too narrow. In
+half precision a product is faster and a call takes as long, so fewer calls win over a cache that holds all.
+"""
 
 
 def gated_feed(
@@ -67,54 +68,39 @@ class _Feed(torch.autograd.Function):
         *inputs, value, gate = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient of this gradient will be asked for
             return differentiable(ctx, _plain(*inputs), grad, inputs=inputs)
-        x, up, up_bias, down, _ = inputs
-        dx, learned = torch.empty_like(x), _Learned.zeros(up, up_bias, down)
+        x, up, _, down, _ = inputs
+        dx, learned = torch.empty_like(x), _Learned()
         frozen = not any(ctx.needs_input_grad[1:])
-        to_value, to_gate = up.chunk(2)
         for rows, v, g, dy, out in _chunks(x, value, gate, grad, dx, inside=down.shape[1]):
             bent, product = F.gelu(g), dy @ down
-            dvalue, dgate = bent * product, torch.ops.aten.gelu_backward(v * product, g)
-            torch.addmm(dvalue @ to_value, dgate, to_gate, out=out)
+            dboth = torch.cat([bent * product, torch.ops.aten.gelu_backward(v * product, g)], dim=1)
+            torch.mm(dboth, up, out=out)
             if not frozen:
-                learned.add(rows, dy, product=bent.mul_(v), dvalue=dvalue, dgate=dgate)
+                learned.add(dboth.t() @ rows, dboth.sum(dim=0), dy.t() @ bent.mul_(v))
         made = (None, None, None) if frozen else learned.rounded(x.dtype)
         return dx, *made, None if frozen else grad.sum(dim=0)
 
 
 def _chunks(*tensors: Tensor, inside: int) -> Iterator[tuple[Tensor, ...]]:
     """The same rows of each; a GPU takes all at once."""
-    whole = tensors[0].device.type != "cpu"
-    rows = max(1, len(tensors[0]) if whole else INSIDE // inside)
+    x = tensors[0]
+    whole = x.device.type != "cpu"
+    rows = max(1, len(x) if whole else (INSIDE if x.dtype.itemsize > 2 else INSIDE_HALF) // inside)
     return zip(*(x.split(rows) for x in tensors), strict=True)
 
 
-@dataclass(frozen=True)
 class _Learned:
-    """Gradients of weights that add up over chunks, in float32 or better."""
+    """Gradients of weights (up, its bias, down) that add up over chunks, in float32 or better."""
 
-    up: Tensor
-    up_bias: Tensor
-    down: Tensor
+    def __init__(self) -> None:
+        self.totals: list[Tensor] = []
 
-    @staticmethod
-    def zeros(*like: Tensor) -> "_Learned":
-        wide = torch.promote_types(like[0].dtype, torch.float32)
-        return _Learned(*(torch.zeros_like(w, dtype=wide) for w in like))
+    def add(self, *parts: Tensor) -> None:
+        if not self.totals:
+            self.totals = list(parts)
+            return
+        wide = torch.promote_types(parts[0].dtype, torch.float32)
+        self.totals = [total.to(wide).add_(part) for total, part in zip(self.totals, parts, strict=True)]
 
-    def add(self, rows: Tensor, dy: Tensor, *, product: Tensor, dvalue: Tensor, dgate: Tensor) -> None:
-        _add_product(self.down, dy.t(), product)
-        halves = zip((dvalue, dgate), self.up.chunk(2), self.up_bias.chunk(2), strict=True)
-        for turn, weight, bias in halves:
-            _add_product(weight, turn.t(), rows)
-            bias.add_(turn.sum(dim=0))
-
-    def rounded(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        return self.up.to(dtype), self.up_bias.to(dtype), self.down.to(dtype)
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a b, in the dtype of `total`."""
-    if a.dtype == total.dtype:
-        total.addmm_(a, b)
-    else:
-        total.add_(a @ b)
+    def rounded(self, dtype: torch.dtype) -> list[Tensor]:
+        return [total.to(dtype) for total in self.totals]

@@ -46,10 +46,11 @@ class _Normed(torch.autograd.Function):
         ctx: Any, x: Tensor, gain: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
     ) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        mean = _over_groups(wide.mean(dim=1, keepdim=True), groups)
+        mean = _over_groups(wide.sum(dim=1), groups, rows=x.shape[1]).unsqueeze(1)
         y = wide - mean
-        inverse = (_over_groups(y.square().mean(dim=1, keepdim=True), groups) + eps).rsqrt()
-        y = torch.addcmul(bias.to(y.dtype), y, inverse * gain)
+        variance = _over_groups(y.square().sum(dim=1), groups, rows=x.shape[1])
+        inverse = variance.add_(eps).rsqrt_().unsqueeze(1)
+        torch.addcmul(bias.to(y.dtype), y, inverse * gain, out=y)
         if silu:
             F.silu(y, inplace=True)
         ctx.save_for_backward(x, gain, bias, mean, inverse)
@@ -63,15 +64,15 @@ class _Normed(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient of this gradient will be asked for
             y = _plain(x, gain, bias, *ctx.settings)
             return differentiable(ctx, y, grad, inputs=(x, gain, bias))
-        n = (x.to(mean.dtype) - mean).mul_(inverse)
-        gain, dz = gain.to(n.dtype), grad.to(n.dtype)
+        x, dz, scale = x.to(mean.dtype), grad.to(mean.dtype), inverse * gain
         if silu:
-            dz = torch.ops.aten.silu_backward(dz, torch.addcmul(bias.to(n.dtype), n, gain))
-        dbias = dz.sum(dim=1, keepdim=True)
-        dgain = (dz * n).sum(dim=1, keepdim=True)
-        pull, turn = (_over_groups(gain * d, groups) / x.shape[1] for d in (dbias, dgain))
-        dx = torch.addcmul(-inverse * pull, dz, inverse * gain).addcmul_(n, inverse * turn, value=-1)
-        return dx.to(x.dtype), dgain.sum(dim=(0, 1)), dbias.sum(dim=(0, 1)), None, None, None
+            dz = torch.ops.aten.silu_backward(dz, torch.addcmul(bias - mean * scale, x, scale))
+        dbias, moment = dz.sum(dim=1, keepdim=True), (dz * x).sum(dim=1, keepdim=True)
+        dgain = inverse * (moment - mean * dbias)
+        pull, turn = _over_groups(gain * torch.stack([dbias, dgain]), groups, rows=-x.shape[1]).mul_(inverse)
+        turn = turn.mul_(inverse)
+        dx = torch.addcmul(pull - mean * turn, dz, scale).addcmul_(x, turn)
+        return dx.to(grad.dtype), dgain.sum(dim=(0, 1)), dbias.sum(dim=(0, 1)), None, None, None
 
 
 class _NormedByKernels(torch.autograd.Function):
@@ -113,9 +114,9 @@ def _kernel(
     return torch.native_group_norm(x, gain.to(x.dtype), bias.to(x.dtype), n, c, p, groups, eps)
 
 
-def _over_groups(values: Tensor, groups: int) -> Tensor:
-    """The mean over the channels of each group, for every channel: "n 1 c" to "n 1 c"."""
-    n, _, channels = values.shape
-    each = channels // groups
-    means = values.reshape(n, groups, each).mean(dim=2, keepdim=True)
-    return means.expand(n, groups, each).reshape(n, 1, channels)
+def _over_groups(sums: Float[Tensor, "*n c"], groups: int, *, rows: int) -> Float[Tensor, "*n c"]:
+    """The sum over the channels of each group over how many numbers that is, for every channel: of sums over
+    rows their means. In few operations: on a processor each takes as long as hundreds of numbers."""
+    grouped = sums.unflatten(-1, (groups, -1))
+    each = grouped.shape[-1]
+    return (grouped.sum(dim=-1, keepdim=True).expand(grouped.shape) / (rows * each)).flatten(-2)

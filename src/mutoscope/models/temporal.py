@@ -150,12 +150,12 @@ class FrameConv(nn.Module):
 
     def __init__(self, channels: int, *, start_at_zero: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels, channels, 3))
+        weight = torch.zeros(channels, channels, 3)
+        if not start_at_zero:
+            nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+        # Taps before channels in memory, as kernels take it.
+        self.weight = nn.Parameter(weight.mT.contiguous().mT)
         self.bias = nn.Parameter(torch.zeros(channels))
-        if start_at_zero:
-            nn.init.zeros_(self.weight)
-        else:
-            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, x: Float[Tensor, "b f p c"], frames: Frames) -> Float[Tensor, "b f p c"]:
         if frames.count == 1:
@@ -168,7 +168,8 @@ class FrameConv(nn.Module):
     def _over_frames(self, x: Tensor) -> Tensor:
         # One image per film, f high and p wide, channels last as it lies: 2D kernels are several times as
         # fast on it as those of a 3D convolution.
-        y = F.conv2d(x.movedim(3, 1), self.weight.unsqueeze(-1), self.bias, padding=(1, 0))
+        weight = self.weight.mT.unsqueeze(2).movedim(3, 1)
+        y = F.conv2d(x.movedim(3, 1), weight, self.bias, padding=(1, 0))
         return y.movedim(1, 3)
 
 
