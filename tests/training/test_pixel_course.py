@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mutoscope.checkpoints.unet_folder import load_unet_model
 from mutoscope.media import write_video
 from mutoscope.pipelines import load
+from mutoscope.pipelines.sheets import sample_sheet
 from mutoscope.recipes import resolve
 from mutoscope.training.course import Event
 from mutoscope.training.pixel_course import PixelRecipe, run
@@ -76,6 +78,10 @@ def test_a_network_without_words_is_trained_and_saved_without(tmp_path: Path):
     list(run(recipe_of(**{"network.text_dim": "null"}), tmp_path))
     model = load_unet_model(tmp_path / "model")
     assert model.words is None and model.facts.guidance == 1.0
+    # Its sheet is of seeds: of prompts all rows would be alike.
+    one, two = (sample_sheet(model, ["a", "b"], path=tmp_path / f"{seed}.png", seed=seed) for seed in (1, 2))
+    (first, second), (again, _) = (np.split(np.asarray(Image.open(path)), 2) for path in (one, two))
+    assert (second == again).all() and (first != second).any()
 
 
 def test_a_folder_of_clips_trains_and_names_the_bad_ones(tmp_path: Path):

@@ -49,7 +49,8 @@ def reconstruction_sheet(
 def sample_sheet(
     model: Model | UNetModel | HierarchyModel, prompts: Sequence[str], *, path: str | Path, seed: int = SEED
 ) -> Path:
-    """Films of the prompts, one a row, written as a PNG. The model itself is left as it is.
+    """Films of the prompts, one a row, written as a PNG; of as many seeds where the model reads no words. The
+    model itself is left as it is.
 
     Of a hierarchy only as long as from one key frame to the next, once it fills in between them.
     """
@@ -59,8 +60,12 @@ def sample_sheet(
         frames = None if model.interpolation is None else short
     else:
         pipeline = Pipeline(model)
-    videos = list(pipeline.films([pipeline.request(prompt, seed=seed, frames=frames) for prompt in prompts]))
-    save_png(contact_sheet(videos, columns=7, captions=list(prompts)), Path(path))
+    rows = [(prompt, seed) for prompt in prompts]
+    if isinstance(model, UNetModel) and model.words is None:
+        rows = [(f"seed {number}", number) for number in range(seed, seed + len(prompts))]
+    asked = [pipeline.request(prompt, seed=number, frames=frames) for prompt, number in rows]
+    captions = [prompt for prompt, _ in rows]
+    save_png(contact_sheet(list(pipeline.films(asked)), columns=7, captions=captions), Path(path))
     return Path(path)
 
 
