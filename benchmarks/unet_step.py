@@ -1,7 +1,7 @@
 """One training step of a U-Net: forward, backward and AdamW, beside the two public ones.
 
     latents   ModelScope's shape at a fifth of its width, heads of 16 for a fifth of 64, and its own text, 77
-              rows of 1024: 2 clips of 8 frames of 16x16, beside diffusers' `UNet3DConditionModel` with the
+              rows of 1024: 2 clips of 16 frames of 16x16, beside diffusers' `UNet3DConditionModel` with the
               same weights (the first losses must agree)
     wide      the same at half its width, three of the four levels, 8 frames
     pixels    Video Diffusion Models: 2 clips of 8 frames of 32x32 and no text, beside `Unet3D` of lucidrains'
@@ -117,8 +117,8 @@ class Case:
             )  # fmt: skip
         return UNetConfig(
             in_channels=3, out_channels=3, channels=self.channels,
-            attention=(False,) + (True,) * (levels - 1), heads=heads, layers=1,
-            feed=False, time=vdm(levels=(True,) * levels),
+            attention=(False,) + (True,) * (levels - 1), heads=heads, layers=1, feed=False,
+            time=vdm(levels=(True,) * levels),
         )  # fmt: skip
 
 

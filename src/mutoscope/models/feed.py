@@ -69,38 +69,28 @@ class _Feed(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient of this gradient will be asked for
             return differentiable(ctx, _plain(*inputs), grad, inputs=inputs)
         x, up, _, down, _ = inputs
-        dx, learned = torch.empty_like(x), _Learned()
+        dx, learned = torch.empty_like(x), list[Tensor]()
         frozen = not any(ctx.needs_input_grad[1:])
         for rows, v, g, dy, out in _chunks(x, value, gate, grad, dx, inside=down.shape[1]):
             bent, product = F.gelu(g), dy @ down
             dboth = torch.cat([bent * product, torch.ops.aten.gelu_backward(v * product, g)], dim=1)
             torch.mm(dboth, up, out=out)
             if not frozen:
-                learned.add(dboth.t() @ rows, dboth.sum(dim=0), dy.t() @ bent.mul_(v))
-        made = (None, None, None) if frozen else learned.rounded(x.dtype)
+                parts = [dboth.t() @ rows, dboth.sum(dim=0), dy.t() @ bent.mul_(v)]
+                learned = _added(learned, parts) if learned else parts
+        made = (None, None, None) if frozen else (total.to(x.dtype) for total in learned)
         return dx, *made, None if frozen else grad.sum(dim=0)
 
 
 def _chunks(*tensors: Tensor, inside: int) -> Iterator[tuple[Tensor, ...]]:
     """The same rows of each; a GPU takes all at once."""
-    x = tensors[0]
-    whole = x.device.type != "cpu"
-    rows = max(1, len(x) if whole else (INSIDE if x.dtype.itemsize > 2 else INSIDE_HALF) // inside)
+    first = tensors[0]
+    numbers = INSIDE_HALF if first.dtype.itemsize == 2 else INSIDE
+    rows = max(1, numbers // inside if first.device.type == "cpu" else len(first))
     return zip(*(x.split(rows) for x in tensors), strict=True)
 
 
-class _Learned:
-    """Gradients of weights (up, its bias, down) that add up over chunks, in float32 or better."""
-
-    def __init__(self) -> None:
-        self.totals: list[Tensor] = []
-
-    def add(self, *parts: Tensor) -> None:
-        if not self.totals:
-            self.totals = list(parts)
-            return
-        wide = torch.promote_types(parts[0].dtype, torch.float32)
-        self.totals = [total.to(wide).add_(part) for total, part in zip(self.totals, parts, strict=True)]
-
-    def rounded(self, dtype: torch.dtype) -> list[Tensor]:
-        return [total.to(dtype) for total in self.totals]
+def _added(totals: list[Tensor], parts: list[Tensor]) -> list[Tensor]:
+    """totals + parts, in float32 or better; totals may be overwritten."""
+    wide = torch.promote_types(parts[0].dtype, torch.float32)
+    return [total.to(wide).add_(part) for total, part in zip(totals, parts, strict=True)]
