@@ -229,6 +229,7 @@ class TestFolders:
             {"time": align(), "text_dim": 12, "labels": 2, "dropout": 0.1},
             {"text_dim": 12, "feed": False},
             {"text_dim": None},
+            {"text_dim": 12, "patch_size": 2},
         ],
     )
     def test_what_no_public_layout_can_say_is_kept_in_ours(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from mutoscope.models.text import Text
 from mutoscope.models.unet import UNet, UNetConfig, inflate
@@ -113,6 +114,19 @@ def test_pixels_of_few_channels(channels: int) -> None:
     assert net(random(2, channels, 3, 4, 4), times(2, 1)).shape == (2, channels, 3, 4, 4)
 
 
+@kinds
+def test_patches_are_pixels_side_by_side_in_channels(time: TimeConfig | None) -> None:
+    """2 x 2 pixels of 3 channels are one of 12 to the network, and unfold in the same order."""
+    patched, plain = model(time, patch_size=2), model(time, in_channels=12, out_channels=12)
+    plain.load_state_dict(patched.state_dict())
+    films, t = random(2, 3, 3, 8, 12), times(2, 3)
+    said = plain(pixel_unshuffle(films.movedim(1, 2), 2).movedim(1, 2), t, text=TEXT)
+    expected = pixel_shuffle(said.movedim(1, 2), 2).movedim(1, 2)
+    torch.testing.assert_close(patched(films, t, text=TEXT), expected, rtol=0, atol=1e-11)
+    with pytest.raises(ValueError, match="8x10 do not divide by 4"):
+        patched(films[..., :10], t, text=TEXT)
+
+
 class TestText:
     @kinds
     def test_a_text_is_its_rows_and_zero_rows(self, time: TimeConfig | None) -> None:
@@ -168,6 +182,7 @@ def test_what_does_not_fit_is_named(change: dict[str, Tensor], message: str) -> 
         {"heads": (2, 3)},
         {"stage_eps": (1e-5,)},
         {"depth": 0},
+        {"patch_size": 0},
         {"width": 3},
         {"time": vdm(levels=(True,))},
         {"time": SVD.model_copy(update={"levels": (True, True)})},

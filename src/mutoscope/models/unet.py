@@ -45,8 +45,8 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.channels[0]
-        self.first = nn.Conv2d(config.in_channels, width, 3, padding=1)
+        width, patch = config.channels[0], config.patch_size**2
+        self.first = nn.Conv2d(config.in_channels * patch, width, 3, padding=1)
         self.time = NumberEmbedding(width, hidden=4 * width, out=4 * width)
         self.labels = self._label_embedding()
         entry = config.time is not None and config.time.entry
@@ -58,7 +58,7 @@ class UNet(nn.Module):
         self.middle = _middle_stage(config)
         self.up: Iterable[Stage] = nn.ModuleList(_up_stages(config, skips))  # type: ignore[assignment]
         self.norm_out = nn.GroupNorm(config.groups, width, eps=config.eps)
-        self.last = nn.Conv2d(width, config.out_channels, 3, padding=1)
+        self.last = nn.Conv2d(width, config.out_channels * patch, 3, padding=1)
         zeroed(self.last)
         self.checkpointing = False
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -143,13 +143,15 @@ class UNet(nn.Module):
         self, noisy: Tensor, t: Tensor, frames: Frames, *, words: Words | None, labels: Tensor | None
     ) -> Tensor:
         scene = Scene(frames, F.silu(self._time(t, frames, labels)), words)
-        maps = rearrange(noisy.to(self.first.weight.dtype), "b c f h w -> (b f) h w c").contiguous()
+        typed, p = noisy.to(self.first.weight.dtype), self.config.patch_size
+        maps = rearrange(typed, "b c f (h p) (w q) -> (b f) h w (c p q)", p=p, q=p).contiguous()
         x = self.first(maps.movedim(-1, 1)).contiguous(memory_format=torch.channels_last)
         if self.entry is not None:
             x = as_maps(self.entry(as_rows(x, frames), scene), x)
         x = self._up(*self._down(x, scene), scene)
         out = self.last(activated(x, self.norm_out))
-        return rearrange(out, "(b f) c h w -> b c f h w", f=frames.count).to(noisy.dtype)
+        films = rearrange(out, "(b f) (c p q) h w -> b c f (h p) (w q)", f=frames.count, p=p, q=p)
+        return films.to(noisy.dtype)
 
     def _time(self, t: Tensor, frames: Frames, labels: Tensor | None) -> Float[Tensor, "b f e"]:
         time = rearrange(self.time(t.reshape(-1, 1)), "(b f) e -> b f e", b=len(t))

@@ -70,7 +70,7 @@ def align(
 
 
 class UNetConfig(BaseModel):
-    """The shape of a U-Net. Height and width must divide by 2^(levels - 1); pixels or latents alike.
+    """The shape of a U-Net. Height and width must divide by `factor`; pixels or latents alike.
 
     Channels beyond `out_channels` at the input are the caller's: masks, known frames, a smaller film.
     """
@@ -79,6 +79,9 @@ class UNetConfig(BaseModel):
 
     in_channels: int = Field(default=4, gt=0)
     out_channels: int = Field(default=4, gt=0)
+    patch_size: int = Field(
+        default=1, gt=0, description="pixels a side that are channels to the network (2301.11093)"
+    )
     channels: tuple[int, ...] = Field(default=(64, 128, 256), min_length=1, description="for each level")
     layers: int = Field(default=2, gt=0, description="residual blocks a level; one more on the way up")
     attention: tuple[bool, ...] = Field(default=(False, True, True), description="levels that attend")
@@ -133,7 +136,7 @@ class UNetConfig(BaseModel):
     @property
     def factor(self) -> int:
         """What height and width must divide by."""
-        return 2 ** (len(self.channels) - 1)
+        return self.patch_size * 2 ** (len(self.channels) - 1)
 
     def eps_of(self, stage: int) -> float:
         """Eps of the residual blocks of a stage, counted down, middle, up."""
