@@ -1,7 +1,8 @@
 """Named, complete runs of the U-Net family, beside those of `recipes`.
 
 vdm-smoke   Video Diffusion Models on tiny clips of the made world, end to end: for tests and newcomers
-vdm         the same at a size for patient processors: pictures first, then clips with pictures beside them
+vdm         the same at a size for patient processors: pictures, then short clips, then clips in full, with
+            pictures beside them
 vdm-gpu     the same, larger, for one GPU
 
 vdm-larger-smoke, vdm-larger    a stage of a cascade: it makes the films of those above twice as wide and high
@@ -9,6 +10,7 @@ vdm-larger-smoke, vdm-larger    a stage of a cascade: it makes the films of thos
 
 from typing import Literal
 
+from mutoscope.diffusion.objective import TrainingTimes, Weighting
 from mutoscope.models.unet_config import UNetConfig, align, enlarging, vdm
 from mutoscope.training.footage import ClipSettings
 from mutoscope.training.known import KnownSettings
@@ -19,26 +21,47 @@ from mutoscope.training.video_unet import UNetSettings
 
 __all__ = ["UNET_RECIPES"]
 
-# The layers between the network and what it does not learn are no hidden matrices.
-MUON = OptimizerSettings(muon_lr=0.02, adamw_lr=2e-3, adamw_words=("unet.first", "unet.last", "labels"))
+# The layers between the network and what it does not learn are no hidden matrices. Decay keeps the norms of
+# queries and keys at what they may have before attention to words is all or nothing (docs/journal.md).
+MUON = OptimizerSettings(
+    muon_lr=0.02, adamw_lr=2e-3, weight_decay=0.3, adamw_words=("unet.first", "unet.last", "labels")
+)
+GENTLE = MUON.model_copy(update={"muon_lr": 0.014, "adamw_lr": 1.4e-3})
 Precision = Literal["float32", "bfloat16"]
 
 
-def _network(channels: tuple[int, ...], *, text: int, layers: int, head: int = 32) -> UNetConfig:
-    """VDM's, with attention everywhere but at the finest level."""
-    attends = (False, *(True for _ in channels[1:]))
+def _network(
+    channels: tuple[int, ...], *, text: int, layers: int, head: int = 32, patch: int = 2
+) -> UNetConfig:
+    """VDM's on patches, with attention everywhere but at levels of 2x2 pixels or finer, and convolutions over
+    frames everywhere."""
+    attends = tuple(patch * 2**level > 2 for level in range(len(channels)))
     return UNetConfig(
-        in_channels=3, out_channels=3, channels=channels, layers=layers, attention=attends,
-        heads=tuple(width // head for width in channels), groups=8, text_dim=text, time=vdm(levels=attends),
+        in_channels=3, out_channels=3, patch_size=patch, channels=channels, layers=layers, attention=attends,
+        heads=tuple(width // head for width in channels), groups=8, text_dim=text,
+        time=vdm(levels=attends, convs=2),
+    )  # fmt: skip
+
+
+def _step(*, clips: int, frames: int, pictures: int) -> UNetSettings:
+    """What a step is made of, at the noise where films are decided.
+
+    Frames tell together, where each alone tells nothing, what is where, and words say it before them;
+    training at even times seldom goes there. EDM's weight keeps what is learnt there from the gradient of t
+    near 0, where a velocity's error is largest (docs/journal.md).
+    """
+    return UNetSettings(
+        clips=clips, frames=frames, pictures=pictures, times=TrainingTimes(shift=6.0, std=1.7),
+        weighting=Weighting(name="edm", std=0.3),
     )  # fmt: skip
 
 
 def _training(
     *, seed: int, ema: float, minutes: float | None = None, steps: int | None = None, decay: float = 0.3,
-    precision: Precision = "bfloat16", log: int = 20, warmup: int = 50,
+    precision: Precision = "bfloat16", log: int = 20, warmup: int = 50, optimizer: OptimizerSettings = MUON,
 ) -> TrainSettings:  # fmt: skip
     return TrainSettings(
-        minutes=minutes, steps=steps, seed=seed, optimizer=MUON, warmup_steps=warmup, ema=ema,
+        minutes=minutes, steps=steps, seed=seed, optimizer=optimizer, warmup_steps=warmup, ema=ema,
         decay_share=decay, precision=precision, log_steps=log,
     )  # fmt: skip
 
@@ -64,16 +87,20 @@ VDM_SMOKE = PixelRecipe(
 
 VDM = PixelRecipe(
     about="Video Diffusion Models at 48x32, 16 frames, for patient processors with fast bfloat16",
-    network=_network((32, 64, 128), text=64, layers=1),
+    network=_network((128, 192), text=64, layers=1, patch=4),
     text=TextSettings(heads=2, ffn_dim=160),
     pieces=(
         UNetPiece(
-            unet=UNetSettings(clips=4, frames=0, pictures=16),
-            train=_training(minutes=20, seed=1, ema=0.99, decay=0.0),
+            unet=_step(clips=4, frames=0, pictures=16),
+            train=_training(minutes=10, seed=1, ema=0.99, decay=0.0),
         ),
         UNetPiece(
-            unet=UNetSettings(clips=4, frames=16, pictures=4),
-            train=_training(minutes=100, seed=2, ema=0.998),
+            unet=_step(clips=8, frames=8, pictures=2),
+            train=_training(minutes=45, seed=2, ema=0.998, decay=0.0, optimizer=GENTLE),
+        ),
+        UNetPiece(
+            unet=_step(clips=4, frames=16, pictures=4),
+            train=_training(minutes=25, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
         ),
     ),
 )
@@ -81,15 +108,15 @@ VDM = PixelRecipe(
 VDM_GPU = PixelRecipe(
     about="Video Diffusion Models at 96x64, 16 frames, the whole vocabulary, for one GPU",
     clips=ClipSettings(vocabulary="full", frames=16, width=96, height=64, fps=8.0),
-    network=_network((64, 128, 256, 384), text=256, layers=2),
+    network=_network((128, 256, 384), text=256, layers=2),
     text=TextSettings(heads=4, head_dim=64, ffn_dim=640),
     pieces=(
         UNetPiece(
-            unet=UNetSettings(clips=32, frames=0, pictures=16),
+            unet=_step(clips=32, frames=0, pictures=16),
             train=_training(minutes=5, seed=1, ema=0.995, decay=0.0),
         ),
         UNetPiece(
-            unet=UNetSettings(clips=32, frames=16, pictures=8),
+            unet=_step(clips=32, frames=16, pictures=8),
             train=_training(minutes=20, seed=2, ema=0.999),
         ),
     ),

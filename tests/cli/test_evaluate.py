@@ -14,7 +14,7 @@ from mutoscope.checkpoints.unet_folder import StageFacts, save_unet_model
 from tiny import tiny_model, tiny_unet_model
 from tiny_hierarchy import CHAIN, tiny_hierarchy
 
-FEW = ["--prompts", "2", "--seeds", "1", "--steps", "1"]
+FEW = ["--prompts", "2", "--seeds", "1", "--steps", "1", "--sampler", "heun"]
 
 
 def of_the_world(model: Any, **facts: Any) -> Any:
@@ -36,7 +36,8 @@ def test_films_of_any_family_are_asked_whether_they_show_the_words(kind: str, tm
     model, out = saved(kind, tmp_path / "model"), tmp_path / "out"
     assert cli.main(["evaluate", "agreement", "--model", model, "--out", str(out), *FEW]) == 0
     facts = json.loads((out / "agreement.json").read_text())
-    assert facts["settings"]["clips"] == 2 and 0 <= facts["agreement"]["mean"]["share"] <= 1
+    assert facts["settings"]["clips"] == 2 and facts["settings"]["sampler"] == "heun"
+    assert 0 <= facts["agreement"]["mean"]["share"] <= 1
     assert facts["ceilings"].keys() == {"drawn"} | ({"autoencoder"} if kind == "transformer" else set())
     assert not (tmp_path / "model" / "probe").exists()
 

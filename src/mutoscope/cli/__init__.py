@@ -257,6 +257,7 @@ def evaluate(
     ] = None,
     steps: Count = None,
     guidance: Number = None,
+    sampler: SamplerOption = None,
     plan: PlanOption = "full",
 ) -> None:
     """Measure a model; writes OUT/WHAT.json, .txt and .png.
@@ -272,6 +273,7 @@ def evaluate(
         data: a folder of real clips to measure the autoencoder on.
         steps: of sampling.
         guidance: of sampling.
+        sampler: of sampling.
         plan: of sampling: one model should serve them all.
     """
     from mutoscope.pipelines import PRETRAINED
@@ -283,7 +285,7 @@ def evaluate(
     elif data is not None:
         raise Misuse(f"--data {data}: agreement is of the made world; take `evaluate autoencoder` for clips")
     else:
-        settings = {"steps": steps, "guidance": guidance, "plan": plan}
+        settings = {"steps": steps, "guidance": guidance, "sampler": sampler, "plan": plan}
         events = _agreement_events(folder, prompts=prompts, seeds=seeds, settings=settings)
     report: Any = None
     for report in events:

@@ -95,7 +95,9 @@ def orthogonalise(
     a, b, c = QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices  # the smaller Gram matrix is the cheaper one
-    norm = torch.linalg.vector_norm(x.float(), dim=(1, 2), keepdim=True)
+    # Squares of what a weight without a gradient has left of its momentum are no numbers of float32 any more.
+    x = x.float() / x.float().abs().amax(dim=(1, 2), keepdim=True).clamp_min(1e-30)
+    norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
     x = (x / norm.clamp_min(1e-30)).to(dtype)
     for _ in range(iterations):
         gram = x @ x.mT
