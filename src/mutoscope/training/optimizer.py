@@ -94,11 +94,12 @@ def orthogonalise(
     """
     a, b, c = QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices  # the smaller Gram matrix is the cheaper one
-    # Squares of what a weight without a gradient has left of its momentum are no numbers of float32 any more.
-    x = x.float() / x.float().abs().amax(dim=(1, 2), keepdim=True).clamp_min(1e-30)
-    norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
-    x = (x / norm.clamp_min(1e-30)).to(dtype)
+    x = (matrices.mT if tall else matrices).float()  # the smaller Gram matrix is the cheaper one
+    # Largest entry first: squares of what is left of momentum without gradients are below any float32.
+    for order in (math.inf, 2):
+        norm = torch.linalg.vector_norm(x, order, dim=(1, 2), keepdim=True)
+        x = x / norm.clamp_min(1e-30)
+    x = x.to(dtype)
     for _ in range(iterations):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
