@@ -5,7 +5,8 @@ vdm         the same at a size for patient processors: pictures, then short clip
             pictures beside them
 vdm-gpu     the same, larger, for one GPU
 
-vdm-larger-smoke, vdm-larger    a stage of a cascade: it makes the films of those above twice as wide and high
+vdm-larger-smoke, vdm-larger      a stage of a cascade: it makes films of those above twice as wide and high
+vdm-between-smoke, vdm-between    another: it makes of 2 frames a second of them 8
 """
 
 from typing import Literal
@@ -31,14 +32,16 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def _network(
-    channels: tuple[int, ...], *, text: int, layers: int, head: int = 32, patch: int = 2
-) -> UNetConfig:
+    channels: tuple[int, ...], *, text: int | None, layers: int, head: int = 32, patch: int = 2,
+    told: bool = False,
+) -> UNetConfig:  # fmt: skip
     """VDM's on patches, with attention everywhere but at levels of 2x2 pixels or finer, and convolutions over
-    frames everywhere."""
+    frames everywhere. told: it sees what is known of a film beside the noise."""
     attends = tuple(patch * 2**level > 2 for level in range(len(channels)))
     return UNetConfig(
-        in_channels=3, out_channels=3, patch_size=patch, channels=channels, layers=layers, attention=attends,
-        heads=tuple(width // head for width in channels), groups=8, text_dim=text,
+        in_channels=7 if told else 3, out_channels=3, patch_size=patch, channels=channels, layers=layers,
+        attention=attends, heads=tuple(width // head for width in channels), groups=8, text_dim=text,
+        labels=int(told),
         time=vdm(levels=attends, convs=2),
     )  # fmt: skip
 
@@ -159,7 +162,36 @@ VDM_LARGER = PixelRecipe(
     steps=8,
 )
 
+FOURTH = KnownSettings(kind="interpolation", every=4)
+
+VDM_BETWEEN_SMOKE = PixelRecipe(
+    about="a stage of a cascade that puts frames between others, on tiny clips, end to end; they are blurs",
+    clips=ClipSettings(frames=5, width=24, height=16, fps=8.0),
+    network=_network((16, 32), text=None, layers=1, head=16, told=True),
+    pieces=(
+        UNetPiece(
+            unet=UNetSettings(clips=2, frames=5, known=FOURTH),
+            train=_training(steps=6, seed=1, ema=0.9, precision="float32", log=2, warmup=1),
+        ),
+    ),
+    steps=2,
+    threads=1,
+)
+
+VDM_BETWEEN = PixelRecipe(
+    about="a stage of a cascade: films at 48x32 get four times the frames, for patient processors",
+    clips=ClipSettings(frames=9, width=48, height=32, fps=8.0),
+    network=_network((96, 128), text=None, layers=1, patch=4, told=True),
+    pieces=(
+        UNetPiece(
+            unet=UNetSettings(clips=8, frames=9, known=FOURTH),
+            train=_training(minutes=30, seed=1, ema=0.998),
+        ),
+    ),
+    steps=16,
+)
+
 UNET_RECIPES = {
     "vdm-smoke": VDM_SMOKE, "vdm": VDM, "vdm-gpu": VDM_GPU, "vdm-larger-smoke": VDM_LARGER_SMOKE,
-    "vdm-larger": VDM_LARGER,
+    "vdm-larger": VDM_LARGER, "vdm-between-smoke": VDM_BETWEEN_SMOKE, "vdm-between": VDM_BETWEEN,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ import torch
 from mutoscope.checkpoints.folder import save_model
 from mutoscope.checkpoints.unet_folder import (
     StageFacts,
-    is_stage_folder,
     is_unet_folder,
     load_unet_model,
+    read_stage,
     save_unet_model,
 )
 from mutoscope.video import Refusal
@@ -32,12 +33,13 @@ def test_what_is_written_is_read_again(tmp_path: Path, words: bool, known: bool)
         torch.testing.assert_close(one, two)
 
 
-def test_a_stage_of_a_cascade_says_so(tmp_path: Path):
-    model = replace(tiny_unet_model(known=True), stage=StageFacts(factor=4, noise=0.2))
+@pytest.mark.parametrize("facts", [{"factor": 4, "noise": 0.2}, {"kind": "between"}], ids=str)
+def test_a_stage_of_a_cascade_says_so(tmp_path: Path, facts: dict[str, Any]):
+    model = replace(tiny_unet_model(known=True), stage=StageFacts(**facts))
     folder = save_unet_model(model, tmp_path / "stage")
-    assert is_stage_folder(folder) and load_unet_model(folder).stage == model.stage
+    assert read_stage(folder) == load_unet_model(folder).stage == model.stage
     other = save_unet_model(tiny_unet_model(known=True), tmp_path / "model")
-    assert not is_stage_folder(other) and load_unet_model(other).stage is None
+    assert read_stage(other) is load_unet_model(other).stage is None
 
 
 def test_the_fingerprint_is_that_of_the_weights(tmp_path: Path):

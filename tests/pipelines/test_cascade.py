@@ -9,9 +9,9 @@ from einops import reduce
 
 from mutoscope.checkpoints.unet_folder import StageFacts, UNetModel
 from mutoscope.pipelines import Pipeline
-from mutoscope.pipelines.cascade import Between, Sharpened, Stage
+from mutoscope.pipelines.cascade import Between, Inserted, Sharpened, SpatialStage, TemporalStage
 from mutoscope.pipelines.revision import Work, revise
-from mutoscope.pipelines.sheets import larger_sheet
+from mutoscope.pipelines.sheets import stage_sheet
 from mutoscope.pipelines.tasks import Animate, Extend, Interpolate
 from mutoscope.pipelines.upscale import Upscale
 from mutoscope.pipelines.ways import as_done_by
@@ -97,24 +97,24 @@ def stage_model(**facts: Any) -> UNetModel:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Stage:
-    return Stage(stage_model(), precision="float32", device="cpu")
+def stage() -> SpatialStage:
+    return SpatialStage(stage_model(), precision="float32", device="cpu")
 
 
-def test_a_stage_enlarges_any_film_and_sees_it(stage: Stage):
+def test_a_stage_enlarges_any_film_and_sees_it(stage: SpatialStage):
     film, other = coarse(frames=11), coarse(frames=11, seed=1)
     made = revise(stage, Upscale(), films=film, **QUICK)
     assert (len(made), made.size, made.fps) == (11, (16, 16), 6.0)
     assert torch.equal(made.frames, revise(stage, Upscale(size=(16, 16)), films=film, **QUICK).frames)
     assert not torch.equal(made.frames, revise(stage, Upscale(), films=other, **QUICK).frames)
-    noisier = Stage(stage_model(noise=0.5), precision="float32", device="cpu")
+    noisier = SpatialStage(stage_model(noise=0.5), precision="float32", device="cpu")
     assert not torch.equal(made.frames, revise(noisier, Upscale(), films=film, **QUICK).frames)
     said = revise(stage, Upscale(), films=film, **QUICK | {"prompt": "a child at night"})
     assert not torch.equal(made.frames, said.frames)
 
 
 def test_a_stage_that_reads_no_words_needs_none():
-    silent = Stage(stage_model(words=False), precision="float32", device="cpu")
+    silent = SpatialStage(stage_model(words=False), precision="float32", device="cpu")
     work = Work.of(silent, Upscale(), [coarse(frames=2)], steps=1)
     assert work.made(silent).size == (16, 16)
     assert any("reads no words" in remark for remark in work.remarks(silent))
@@ -122,7 +122,7 @@ def test_a_stage_that_reads_no_words_needs_none():
         Work.of(silent, Upscale(), [coarse(frames=2)], guidance=2.0)
 
 
-def test_a_stage_does_nothing_else(stage: Stage):
+def test_a_stage_does_nothing_else(stage: SpatialStage):
     for task in (Extend(frames=1), Animate(frames=2, fps=2), Interpolate()):
         with pytest.raises(Refusal, match="makes films larger, and does nothing else"):
             revise(stage, task, films=coarse(), **QUICK)
@@ -132,20 +132,52 @@ def test_a_stage_does_nothing_else(stage: Stage):
     with pytest.raises(Refusal, match=r"size is 24x24, .* 2 times as wide and high: 16x16"):
         revise(stage, Upscale(size=(24, 24)), films=coarse(), **QUICK)
     with pytest.raises(Refusal, match="is no stage"):
-        Stage(tiny_unet_model())
+        SpatialStage(tiny_unet_model())
+    with pytest.raises(Refusal, match="makes films larger, and does nothing else"):
+        TemporalStage(stage_model())
 
 
 def test_a_stage_needs_channels_for_what_it_is_shown():
-    with pytest.raises(Refusal, match="takes 3 channels; a stage, which sees a small film, takes 7"):
+    with pytest.raises(Refusal, match="takes 3 channels; a stage, which sees a coarse film, takes 7"):
         replace(tiny_unet_model(), stage=StageFacts())
 
 
-def test_a_sheet_shows_what_a_stage_makes(tmp_path):
+@pytest.fixture(scope="module")
+def between() -> TemporalStage:
+    return TemporalStage(stage_model(kind="between", factor=4), precision="float32", device="cpu")
+
+
+def test_a_stage_puts_frames_between_those_of_any_film_and_sees_them(between: TemporalStage):
+    film, other = coarse(frames=4), coarse(frames=4, seed=1)
+    made = revise(between, Interpolate(factor=4), films=film, **QUICK)
+    assert (len(made), made.fps, made.size) == (13, 24, (8, 8))
+    assert torch.equal(made.frames[::4], film.frames)
+    assert type(as_done_by(Interpolate(), between, [film])) is Inserted
+    work = Work.of(between, Interpolate(), [film], **QUICK)
+    assert (work.request.guidance, torch.equal(work.made(between).frames, made.frames)) == (1.0, True)
+    assert not torch.equal(made.frames, revise(between, Interpolate(), films=other, **QUICK).frames)
+
+
+def test_such_a_stage_does_nothing_else(between: TemporalStage):
+    for task in (Extend(frames=1), Animate(frames=2, fps=2), Upscale(size=(16, 16))):
+        with pytest.raises(Refusal, match="puts frames between those of films, and does nothing else"):
+            revise(between, task, films=coarse(), **QUICK)
+    for call in (between.request, between.steps):
+        with pytest.raises(Refusal, match="mutoscope interpolate"):
+            call("a man")
+    with pytest.raises(Refusal, match=r"factor is 2; .* by 4, or by 16 in two turns"):
+        revise(between, Interpolate(factor=2), films=coarse(), **QUICK)
+    with pytest.raises(Refusal, match="puts frames between those of films"):
+        SpatialStage(stage_model(kind="between"))
+
+
+@pytest.mark.parametrize("kind", ["larger", "between"])
+def test_a_sheet_shows_what_a_stage_makes(tmp_path, kind: str):
     from mutoscope.data.loader import WorldSource
     from mutoscope.data.world import SMALL
 
     source = WorldSource(SMALL, frames=3, size=(32, 16), fps=6.0, seed=1)
-    model = stage_model()
+    model = stage_model(kind=kind)
     model = replace(model, facts=model.facts.model_copy(update={"steps": 1}))
-    path = larger_sheet(model, source, path=tmp_path / "sheet.png", count=1)
+    path = stage_sheet(model, source, path=tmp_path / "sheet.png", count=1)
     assert path.stat().st_size > 0

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mutoscope.checkpoints.unet_folder import load_unet_model
 from mutoscope.media import write_video
-from mutoscope.pipelines import load
+from mutoscope.pipelines import TemporalStage, load, load_pipeline
 from mutoscope.pipelines.sheets import sample_sheet
 from mutoscope.recipes import resolve
 from mutoscope.training.course import Event
@@ -116,9 +116,22 @@ def test_a_stage_is_trained_on_small_versions_and_its_folder_says_so(tmp_path: P
     assert (model.facts.size, model.facts.frames, model.words) == ((32, 16), 4, None)
 
 
+def test_a_stage_is_trained_on_some_frames_and_its_folder_says_so(tmp_path: Path):
+    recipe = resolve("vdm-between-smoke", {"pieces.1.train.steps": "1"})
+    assert isinstance(recipe, PixelRecipe)
+    list(run(recipe, tmp_path))
+    stage = load(tmp_path / "model", precision="float32", device="cpu")
+    assert isinstance(stage, TemporalStage) and (stage.factor, stage.facts.frames) == (4, 5)
+    with pytest.raises(Refusal, match="mutoscope interpolate FILM"):
+        load_pipeline(tmp_path / "model")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"pieces.1.unet.known.factor": "4"}, "one factor"), ({"small_noise": "0.5"}, "shows 0.3 at most")],
+    [
+        ({"pieces.1.unet.known.factor": "4"}, "one kind and factor"),
+        ({"small_noise": "0.5"}, "shows 0.3 at most"),
+    ],
 )
 def test_a_stage_of_two_minds_is_refused(changes: dict[str, str], said: str):
     with pytest.raises(Refusal, match=said):

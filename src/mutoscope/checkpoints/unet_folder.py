@@ -4,7 +4,7 @@
     unet/                 config.json and safetensors, in a public layout where there is one (`unet`)
     text_encoder/ tokenizer/    as in every model folder here; absent where the model reads no words
     mutoscope.json        size, length, rate, process (`folder.ModelFacts`)
-    stage.json            of a stage of a cascade alone, which makes small films larger (`StageFacts`)
+    stage.json            of a stage of a cascade alone, which makes of a film a finer one (`StageFacts`)
     README.md             the model card
 
 No public pipeline makes films of pixels by such a network, so the folder as a whole is of this house; its
@@ -13,6 +13,7 @@ parts are not.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,9 +39,9 @@ __all__ = [
     "PIPELINE",
     "StageFacts",
     "UNetModel",
-    "is_stage_folder",
     "is_unet_folder",
     "load_unet_model",
+    "read_stage",
     "save_unet_model",
 ]
 
@@ -48,13 +49,29 @@ PIPELINE, STAGE = "MutoscopeUNetPipeline", "stage.json"
 
 
 class StageFacts(BaseModel):
-    """How a stage of a cascade is used: a film becomes `factor` times as wide and high, and is shown as noisy
-    as at time `noise`, which covers what whoever made it got wrong."""
+    """How a stage of a cascade is used.
+
+    kind: larger, a film becomes `factor` times as wide and high; between, `factor` times as many frames.
+    noise: how noisy a stage that makes films larger is shown them, as a time, which covers what whoever made
+    them got wrong.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["larger", "between"] = "larger"
     factor: int = Field(default=2, ge=2)
     noise: float = Field(default=0.1, ge=0, lt=1)
+
+    @property
+    def command(self) -> str:
+        """Of mutoscope, to use such a stage."""
+        return f"{'upscale' if self.kind == 'larger' else 'interpolate'} FILM"
+
+    @property
+    def does(self) -> str:
+        """What such a stage does, for whoever asks it for another thing."""
+        what = "makes films larger" if self.kind == "larger" else "puts frames between those of films"
+        return f"{what}, and does nothing else: mutoscope {self.command} --model FOLDER"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +94,7 @@ class UNetModel:
         needed = 2 * config.out_channels + 1
         if self.stage is not None and config.in_channels != needed:
             raise Refusal(
-                f"unet takes {config.in_channels} channels; a stage, which sees a small film, takes {needed}"
+                f"unet takes {config.in_channels} channels; a stage, which sees a coarse film, takes {needed}"
             )
 
 
@@ -106,9 +123,10 @@ def is_unet_folder(folder: str | Path) -> bool:
     return is_of(folder, PIPELINE)
 
 
-def is_stage_folder(folder: str | Path) -> bool:
-    """Whether this is such a folder, of a stage of a cascade."""
-    return is_unet_folder(folder) and (Path(folder) / STAGE).exists()
+def read_stage(folder: str | Path) -> StageFacts | None:
+    """What such a folder says of a stage of a cascade; None for any other folder."""
+    path = Path(folder) / STAGE
+    return settings_from(StageFacts, read_json(path)) if is_unet_folder(folder) and path.exists() else None
 
 
 def load_unet_model(folder: str | Path) -> UNetModel:
@@ -123,5 +141,5 @@ def load_unet_model(folder: str | Path) -> UNetModel:
     reads, width = network.config.text_dim, None if words is None else words.encoder.config.width
     if reads != width:
         raise Refusal(f"{folder}: unet text_dim is {reads} and text encoder d_model {width}; they must agree")
-    stage = settings_from(StageFacts, read_json(folder / STAGE)) if (folder / STAGE).exists() else None
-    return UNetModel(network, words, facts, stage, fingerprint(folder, parts=("unet", "text_encoder")))
+    weights = fingerprint(folder, parts=("unet", "text_encoder"))
+    return UNetModel(network, words, facts, read_stage(folder), weights)

@@ -200,7 +200,7 @@ def train(
     settings: tyro.conf.Suppress[dict[str, str] | None] = None,
 ) -> None:
     """Train a model: smoke (a minute), cpu (two hours), gpu (25 minutes of a data-centre GPU); or a U-Net on
-    pixels: vdm-smoke, vdm, vdm-gpu, and vdm-larger-smoke, vdm-larger to enlarge their films; or U-Nets on
+    pixels: vdm-smoke, vdm, vdm-gpu, and vdm-larger and vdm-between (-smoke too) for finer ones; or U-Nets on
     latents, from pictures to long large films: align-smoke, align, align-gpu, lvdm.
 
     Any setting of the recipe can be changed: --autoencoder.train.minutes 10, or by any ending that only one
@@ -225,7 +225,8 @@ def train(
             if event.progress is not None and event.progress.event == "stopped":
                 raise KeyboardInterrupt  # caught while training, to save; what follows must not begin
     if stage != "autoencoder":
-        use = "generate PROMPT" if getattr(show.recipe, "stage", None) is None else "upscale FILM"
+        finer = getattr(show.recipe, "stage", None)
+        use = "generate PROMPT" if finer is None else finer.command
         print(f"{folder / 'model'}: film with mutoscope {use} --model {folder / 'model'}")
 
 

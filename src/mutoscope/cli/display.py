@@ -85,7 +85,7 @@ class TrainingDisplay:
             self.drawn = time.monotonic()
 
     def _draw(self, event: Any) -> None:
-        from mutoscope.pipelines.sheets import larger_sheet, reconstruction_sheet, sample_sheet
+        from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet, stage_sheet
 
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{event.stage.split('/')[0].replace(' ', '-')}-{event.progress.step:06d}.png"
@@ -93,7 +93,7 @@ class TrainingDisplay:
             if event.stage in ("autoencoder", "decoder"):
                 reconstruction_sheet(event.networks.autoencoder, event.source, path=path)
             elif getattr(self.recipe, "stage", None) is not None:
-                larger_sheet(event.model(), event.source, path=path)
+                stage_sheet(event.model(), event.source, path=path)
             else:
                 sample_sheet(event.model(), event.prompts, path=path)
         print(f"{event.stage}: {path}", file=sys.stderr, flush=True)

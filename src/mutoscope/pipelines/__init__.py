@@ -8,12 +8,12 @@ from mutoscope.checkpoints.folder import Model, load_model
 from mutoscope.checkpoints.hierarchy_folder import is_hierarchy_folder, load_hierarchy
 from mutoscope.checkpoints.unet_folder import (
     UNetModel,
-    is_stage_folder,
     is_unet_folder,
     load_unet_model,
+    read_stage,
 )
 from mutoscope.models.precision import Precision
-from mutoscope.pipelines.cascade import ENLARGES, Stage
+from mutoscope.pipelines.cascade import SpatialStage, TemporalStage
 from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.generate import Pipeline, Step
 from mutoscope.pipelines.hierarchy import Hierarchy
@@ -26,8 +26,9 @@ __all__ = [
     "Hierarchy",
     "Pipeline",
     "Request",
-    "Stage",
+    "SpatialStage",
     "Step",
+    "TemporalStage",
     "found",
     "load",
     "load_pipeline",
@@ -51,14 +52,15 @@ def load(
         Refusal: there is no model, or it cannot be read.
     """
     chain = folder is not None and is_hierarchy_folder(folder)
-    stage = folder is not None and is_stage_folder(folder)
+    stage = None if folder is None else read_stage(folder)
     if folder is None or not (chain or stage):
         return load_pipeline(folder, precision=precision, device=device, weak=weak)
     if weak is not None:
         kind = "a hierarchy of models" if chain else "a stage of a cascade"
         raise Refusal(f"{folder} is {kind}, and no weaker one guides it; leave out {weak}")
     if stage:
-        return Stage(load_unet_model(folder), precision=precision, device=device, in_place=True)
+        ready = SpatialStage if stage.kind == "larger" else TemporalStage
+        return ready(load_unet_model(folder), precision=precision, device=device, in_place=True)
     return Hierarchy(load_hierarchy(folder), precision=precision, device=device, in_place=True)
 
 
@@ -86,6 +88,6 @@ def found(folder: str | Path) -> Model | UNetModel:
             f"{folder} is a hierarchy of models, which makes whole films of words (mutoscope generate); name "
             "a model of one network for this"
         )
-    if is_stage_folder(folder):
-        raise Refusal(f"{folder} {ENLARGES}")
+    if stage := read_stage(folder):
+        raise Refusal(f"{folder} {stage.does}")
     return load_unet_model(folder) if is_unet_folder(folder) else load_model(folder)

@@ -1,12 +1,14 @@
 """From a coarse film of pixels to a finer one, by U-Nets on pixels.
 
-    Between    every so many frames are known and held; the others are made
-    Sharpened  the film, shrunk again, must be the small one: reconstruction guidance (Ho et al. 2022,
-               2204.03458, equation 8)
-    Stage      a network that was trained to see a small version beside the noise, made a little noisy
-               (cascades, Ho et al. 2021, 2106.15282)
+    Between          every so many frames are known and held; the others are made
+    Sharpened        the film, shrunk again, must be the small one: reconstruction guidance (Ho et al. 2022,
+                     2204.03458, equation 8)
+    SpatialStage     a network that was trained to see a small version beside the noise, made a little noisy
+                     (cascades, Ho et al. 2021, 2106.15282)
+    TemporalStage    a network that was trained to see every fourth frame, say, beside the noise
 
-The first two need no network but the one that makes films. They go span by span, as any `tasks.Rework`.
+The first two need no network but the one that makes films. They go span by span, as any `tasks.Rework`, and
+so do the films of the last.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +19,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mutoscope.checkpoints.unet_folder import UNetModel
+from mutoscope.checkpoints.unet_folder import StageFacts, UNetModel
 from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.noise import stream
 from mutoscope.diffusion.prior import Fresh
@@ -27,13 +29,13 @@ from mutoscope.pipelines.condition import Given
 from mutoscope.pipelines.enlarger import Enlarger
 from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.generate import Pipeline
-from mutoscope.pipelines.request import Request
+from mutoscope.pipelines.request import Request, asked
 from mutoscope.pipelines.rung import Rung
 from mutoscope.pipelines.tasks import Interpolate, Shot, Span, Task, without
 from mutoscope.pipelines.upscale import Upscale
 from mutoscope.video import Refusal, Video
 
-__all__ = ["Between", "Sharpened", "Stage"]
+__all__ = ["Between", "Inserted", "Sharpened", "SpatialStage", "TemporalStage"]
 
 Pictures = UInt8[Tensor, "f h w 3"]
 Latents = Float[Tensor, "c f h w"]
@@ -55,6 +57,24 @@ class Between(Interpolate):
 
     def shot(self, maker: Pipeline, film: Video, span: Span, request: Request) -> Shot:
         return _Between(maker, span, request, self.known(film, span), self.factor)
+
+
+class Inserted(Between):
+    """The same by a network that was trained for it, with one factor."""
+
+    @classmethod
+    def of(cls, task: Task, maker: "TemporalStage", films: Sequence[Video]) -> Self:
+        own: dict[str, Any] = {"factor": maker.factor}
+        made = cls(**own | without("strength", task))
+        if made.factor != maker.factor:
+            raise Refusal(
+                f"factor is {made.factor}; this model puts frames between others by {maker.factor}, or by "
+                f"{maker.factor**2} in two turns"
+            )
+        return made
+
+    def request(self, maker: Filmmaker, prompt: str, **settings: Any) -> Request:
+        return asked(prompt, maker.facts, **{"guidance": 1.0} | settings)
 
 
 class Sharpened(Upscale):
@@ -138,7 +158,7 @@ class _Sharpened(_Sampled):
         return self.pictures(sampled)
 
 
-class Stage(Filmmaker):
+class SpatialStage(Filmmaker):
     """A network that was trained on small versions of films, ready to enlarge any; it makes none of words.
 
     Args:
@@ -147,7 +167,7 @@ class Stage(Filmmaker):
         device: the first GPU or the processor, if not given.
 
     Raises:
-        Refusal: the model is no stage.
+        Refusal: the model is no such stage.
     """
 
     def __init__(
@@ -158,18 +178,18 @@ class Stage(Filmmaker):
         device: torch.device | str | None = None,
         in_place: bool = False,
     ) -> None:
-        if model.stage is None:
-            raise Refusal(f"{model.facts.name or 'this model'} is no stage of a cascade; it enlarges nothing")
+        stage = _stage_of(model, kind="larger")
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = fast_dtype(self.device, precision=precision)
         self.facts, self.weights, self.reads = model.facts, model.fingerprint, model.words
+        self.does = stage.does
         rung = Rung(
             model.unet, model.words, model.facts.process, dtype=self.dtype, device=self.device,
             in_place=in_place,
         )  # fmt: skip
         self.enlarger: Enlarger | None = Enlarger(
-            rung, model.stage.factor, model.stage.noise, chunk=model.facts.frames,
-            overlap=model.facts.frames // 4, steps=model.facts.steps,
+            rung, stage.factor, stage.noise, chunk=model.facts.frames, overlap=model.facts.frames // 4,
+            steps=model.facts.steps,
         )  # fmt: skip
 
     def request(self, prompt: str, **settings: Any) -> Request:
@@ -182,7 +202,30 @@ class Stage(Filmmaker):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise Refusal(f"{self.facts.name or 'this model'} {ENLARGES}")
+        raise Refusal(f"{self.facts.name or 'this model'} {self.does}")
 
 
-ENLARGES = "makes films larger, and does nothing else: mutoscope upscale FILM --model FOLDER"
+class TemporalStage(Pipeline):
+    """A network that was trained on films of which some frames are known, ready to put frames between those
+    of any; it makes none of words. Arguments and errors are those of `SpatialStage`."""
+
+    def __init__(self, model: UNetModel, **place: Any) -> None:
+        stage = _stage_of(model, kind="between")
+        super().__init__(model, **place)
+        self.factor, self.does = stage.factor, stage.does
+
+    def request(self, prompt: str, **settings: Any) -> Request:
+        self._refuse()
+
+    def steps(self, *requests: Request) -> Iterator[Any]:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise Refusal(f"{self.facts.name or 'this model'} {self.does}")
+
+
+def _stage_of(model: UNetModel, *, kind: str) -> StageFacts:
+    if model.stage is None or model.stage.kind != kind:
+        does = "is no stage of a cascade" if model.stage is None else model.stage.does
+        raise Refusal(f"{model.facts.name or 'this model'} {does}")
+    return model.stage

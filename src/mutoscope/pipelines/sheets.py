@@ -18,14 +18,15 @@ from mutoscope.media import contact_sheet, save_png
 from mutoscope.models.autoencoder import Autoencoder
 from mutoscope.models.image_autoencoder import ImageAutoencoder
 from mutoscope.models.precision import fast_dtype
-from mutoscope.pipelines.cascade import Stage
+from mutoscope.pipelines.cascade import SpatialStage, TemporalStage
 from mutoscope.pipelines.generate import Pipeline
 from mutoscope.pipelines.hierarchy import Hierarchy
 from mutoscope.pipelines.revision import revise
+from mutoscope.pipelines.tasks import Interpolate
 from mutoscope.pipelines.upscale import Upscale
 from mutoscope.video import Video
 
-__all__ = ["larger_sheet", "reconstruction_sheet", "sample_sheet", "world_sheet"]
+__all__ = ["reconstruction_sheet", "sample_sheet", "stage_sheet", "world_sheet"]
 
 SEED = 7
 
@@ -69,16 +70,23 @@ def sample_sheet(
     return Path(path)
 
 
-def larger_sheet(model: UNetModel, source: Source, *, path: str | Path, count: int = 3) -> Path:
-    """What a stage of a cascade makes of clips that were shrunk, each above the clip itself and below what
-    the stage was shown, written as a PNG. The model itself is left as it is."""
-    stage, batch = Stage(model), source.batch(SEED, count)
+def stage_sheet(model: UNetModel, source: Source, *, path: str | Path, count: int = 3) -> Path:
+    """What a stage of a cascade makes of clips that were shrunk, or of which frames are left away, each above
+    the clip itself and below what the stage was shown, written as a PNG. The model is left as it is."""
     assert model.stage is not None
-    height, width = batch.video.shape[3:]
-    small = shrunk(batch.video.cpu(), model.stage.factor)
-    shown = _videos(enlarged(small, height=height, width=width), source.fps)
-    told = zip(_videos(small, source.fps), batch.captions, strict=True)
-    made = [revise(stage, Upscale(), films=film, prompt=caption) for film, caption in told]
+    batch, fps, factor = source.batch(SEED, count), source.fps, model.stage.factor
+    frames, height, width = batch.video.shape[2:]
+    if model.stage.kind == "larger":
+        stage, task = SpatialStage(model), Upscale()
+        coarse = shrunk(batch.video.cpu(), factor)
+        shown = enlarged(coarse, height=height, width=width)
+    else:
+        stage, task, fps = TemporalStage(model), Interpolate(factor=factor), fps / factor
+        coarse = batch.video[:, :, ::factor]
+        shown = coarse.repeat_interleave(factor, dim=2)[:, :, :frames]
+    told = zip(_videos(coarse, fps), batch.captions, strict=True)
+    made = [revise(stage, task, films=film, prompt=caption) for film, caption in told]
+    shown = _videos(shown, source.fps)
     rows = chain.from_iterable(zip(shown, made, _videos(batch.video, source.fps), strict=True))
     captions = chain.from_iterable(("shown", "made", caption) for caption in batch.captions)
     save_png(contact_sheet(list(rows), columns=7, captions=list(captions)), Path(path))

@@ -2,13 +2,13 @@
 
 transformer on latents    a rough film is made right, or what is known is held
 U-Net on pixels           what is known is held, or leads by reconstruction guidance
-stage of a cascade        enlarges, and nothing else
+stage of a cascade        enlarges or puts frames between others, and nothing else
 hierarchy of U-Nets       every task enters the chain where it belongs
 """
 
 from collections.abc import Sequence
 
-from mutoscope.pipelines.cascade import ENLARGES, Between, Sharpened, Stage
+from mutoscope.pipelines.cascade import Between, Inserted, Sharpened, SpatialStage, TemporalStage
 from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.generate import Pipeline
 from mutoscope.pipelines.hierarchy import Hierarchy
@@ -29,14 +29,17 @@ def as_done_by(task: Task, maker: Filmmaker, films: Sequence[Video]) -> Task:
     for way in _ways(maker):
         if issubclass(way, type(task)):
             return way.of(task, maker, films)
-    raise Refusal(f"{maker.facts.name or 'this model'} {ENLARGES}")
+    assert isinstance(maker, SpatialStage | TemporalStage)  # others do every task
+    raise Refusal(f"{maker.facts.name or 'this model'} {maker.does}")
 
 
 def _ways(maker: Filmmaker) -> tuple[type[Task], ...]:
     if isinstance(maker, Hierarchy):
         return (Continued, Moved, Filled, Enlarged)
-    if isinstance(maker, Stage):
+    if isinstance(maker, SpatialStage):
         return (Enlarged,)
+    if isinstance(maker, TemporalStage):
+        return (Inserted,)
     if isinstance(maker, Pipeline) and maker.of_pixels:
         return (Extend, Animate, Between, Sharpened)
     return (Extend, Animate, Interpolate, Upscale)

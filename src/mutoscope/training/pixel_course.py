@@ -4,9 +4,9 @@
     2 model    the folder                                RUN/model/
 
 Each piece starts from the averaged weights of the one before: pictures first, then clips with pictures beside
-them, say. Where what is known of a clip is a small version of it, the model is a stage of a cascade, which
-makes small films larger; clips then have the size that they become. The same call again goes on where it
-stopped.
+them, say. Where a small version of each clip is known, or every fourth frame, say, the model is a stage of a
+cascade, which makes films larger or puts frames between theirs; clips have the size and the frames that films
+then have. The same call again goes on where it stopped.
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ from mutoscope.models.unet_config import UNetConfig
 from mutoscope.models.words import Words
 from mutoscope.training.course import Event, unless_stopped
 from mutoscope.training.footage import ClipSettings, Footage, Settings, Sources
+from mutoscope.training.known import KnownSettings
 from mutoscope.training.loop import Progress, TrainSettings, start_from, train
 from mutoscope.training.video_unet import UNetSettings, UNetTask
 
@@ -68,21 +69,24 @@ class PixelRecipe(Settings):
     @model_validator(mode="after")
     def _is_one_model(self) -> "PixelRecipe":
         known = [piece.unet.known for piece in self.pieces]
-        small = {one.factor if one is not None and one.kind == "small" else None for one in known}
-        if len(small) > 1:
-            raise ValueError("pieces differ in how small a version they know; a stage has one factor")
+        if any(self._stage(one) != self.stage for one in known):
+            raise ValueError("pieces differ in what they know of a clip; a stage has one kind and factor")
         last = known[-1]
-        if self.stage is not None and last is not None and self.small_noise > last.noise:
+        if last is not None and last.kind == "small" and self.small_noise > last.noise:
             raise ValueError(f"small_noise is {self.small_noise}, and training shows {last.noise} at most")
         return self
 
     @property
     def stage(self) -> StageFacts | None:
         """What the folder says of a stage; None for a model that makes films by itself."""
-        known = self.pieces[-1].unet.known
-        if known is None or known.kind != "small":
-            return None
-        return StageFacts(factor=known.factor, noise=self.small_noise)
+        return self._stage(self.pieces[-1].unet.known)
+
+    def _stage(self, known: KnownSettings | None) -> StageFacts | None:
+        if known is not None and known.kind == "small":
+            return StageFacts(factor=known.factor, noise=self.small_noise)
+        if known is not None and known.kind == "interpolation":
+            return StageFacts(kind="between", factor=known.every, noise=0.0)
+        return None
 
 
 def run(
