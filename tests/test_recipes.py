@@ -5,6 +5,7 @@ import pytest
 from mutoscope.models.transformer import Transformer
 from mutoscope.recipes import RECIPES, resolve
 from mutoscope.training.course import Recipe
+from mutoscope.training.pixel_course import PixelRecipe
 from mutoscope.video import Refusal
 
 
@@ -122,5 +123,7 @@ def test_steps_and_minutes_exclude_each_other():
     assert (timed.steps, timed.minutes) == (None, 2)
     counted = resolve("cpu", {"pieces.2.train.steps": "5"}).denoiser.pieces[1].train
     assert (counted.steps, counted.minutes) == (5, None)
+    both = resolve("vdm", {"pieces.1.train.steps": "5", "pieces.1.train.minutes": "null"})
+    assert isinstance(both, PixelRecipe) and both.pieces[0].train.steps == 5
     other = resolve("cpu", {"pieces.2.train.steps": "5"}).denoiser.pieces[0].train
     assert other == RECIPES["cpu"].denoiser.pieces[0].train

@@ -198,8 +198,9 @@ def resolve(name: str, changes: Mapping[str, str] | None = None) -> AnyRecipe:
         at: Any = settings
         for part in path.split(".")[:-1]:
             at = at[int(part) - 1] if isinstance(at, list) else at[part]
-        at[path.split(".")[-1]] = _value(text)
-        if path.endswith((".steps", ".minutes")):  # the two lengths of a run exclude each other
+        at[path.split(".")[-1]] = value = _value(text)
+        # The two lengths of a run exclude each other.
+        if path.endswith((".steps", ".minutes")) and value is not None:
             at[("minutes", "steps")[path.endswith(".minutes")]] = None
     try:
         return type(recipe).model_validate(settings)

@@ -92,6 +92,7 @@ VDM = PixelRecipe(
     about="Video Diffusion Models at 48x32, 16 frames, for patient processors with fast bfloat16",
     network=_network((128, 192), text=64, layers=1, patch=4),
     text=TextSettings(heads=2, ffn_dim=160),
+    sampler="ancestral",
     pieces=(
         UNetPiece(
             unet=_step(clips=4, frames=0, pictures=16),
@@ -113,6 +114,7 @@ VDM_GPU = PixelRecipe(
     clips=ClipSettings(vocabulary="full", frames=16, width=96, height=64, fps=8.0),
     network=_network((128, 256, 384), text=256, layers=2),
     text=TextSettings(heads=4, head_dim=64, ffn_dim=640),
+    sampler="ancestral",
     pieces=(
         UNetPiece(
             unet=_step(clips=32, frames=0, pictures=16),

@@ -36,7 +36,16 @@ from mutoscope.models.transformer import Transformer
 from mutoscope.models.words import Words
 from mutoscope.video import Refusal
 
-__all__ = ["FLOW", "Model", "ModelFacts", "fingerprint", "load_model", "save_model", "scheduler_of"]
+__all__ = [
+    "FLOW",
+    "Model",
+    "ModelFacts",
+    "UsualSampler",
+    "fingerprint",
+    "load_model",
+    "save_model",
+    "scheduler_of",
+]
 
 INDEX, FACTS, CARD = "model_index.json", "mutoscope.json", "README.md"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -52,6 +61,9 @@ FLOW = Process(schedule="straight", prediction="flow")
 """What public Wan models are, and what is trained here unless told otherwise."""
 HASHED_WHOLE = 64 * 2**20
 """Weights up to this many bytes are hashed to the last one (a tenth of a second)."""
+
+UsualSampler = Literal["euler", "heun", "multistep", "ancestral"]
+"""Those of which one may be the model's own: they suit any number of steps."""
 
 
 class ModelFacts(BaseModel):
@@ -72,7 +84,7 @@ class ModelFacts(BaseModel):
     frames: int = Field(default=81, gt=0)
     steps: int = Field(default=50, gt=0)
     guidance: float = 5.0
-    sampler: Literal["euler", "heun", "multistep"] = "euler"
+    sampler: UsualSampler = "euler"
     padded_to: int = Field(default=512, gt=0)
     vocabulary: str = ""
     noise: PriorSettings = PriorSettings()

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from pydantic import Field, model_validator
 
-from mutoscope.checkpoints.folder import ModelFacts
+from mutoscope.checkpoints.folder import ModelFacts, UsualSampler
 from mutoscope.checkpoints.unet_folder import StageFacts, UNetModel, load_unet_model, save_unet_model
 from mutoscope.data.examples import clips_of
 from mutoscope.models.precision import default_device
@@ -61,6 +61,7 @@ class PixelRecipe(Settings):
     pieces: tuple[UNetPiece, ...] = Field(min_length=1)
     steps: int = Field(default=32, ge=1, description="default number of sampling steps")
     guidance: float = Field(default=3.0, ge=0, description="default guidance scale")
+    sampler: UsualSampler = Field(default="multistep", description="default sampler")
     small_noise: float = Field(
         default=0.1, ge=0, lt=1, description="how noisy a stage is shown the small film, as a time"
     )
@@ -146,7 +147,7 @@ class _Course:
         clips, asked = recipe.clips, recipe.pieces[-1].unet
         facts = ModelFacts(
             fps=clips.fps, size=(clips.width, clips.height), frames=asked.frames or 1, steps=recipe.steps,
-            guidance=recipe.guidance if self.words else 1.0, sampler="multistep", process=process,
+            guidance=recipe.guidance if self.words else 1.0, sampler=recipe.sampler, process=process,
             noise=asked.prior, vocabulary=self.footage.vocabulary,
         )  # fmt: skip
         return UNetModel(self.unet, self.words, facts, recipe.stage)
