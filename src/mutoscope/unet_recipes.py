@@ -46,16 +46,18 @@ def _network(
     )  # fmt: skip
 
 
-def _step(*, clips: int, frames: int, pictures: int) -> UNetSettings:
-    """What a step is made of, at the noise where films are decided.
+def _step(*, clips: int, frames: int, pictures: int, fine: bool = False) -> UNetSettings:
+    """What a step is made of, at the noise where films are decided; fine: at all noise, since the other
+    leaves grain.
 
     Frames tell together, where each alone tells nothing, what is where, and words say it before them;
     training at even times seldom goes there. EDM's weight keeps what is learnt there from the gradient of t
     near 0, where a velocity's error is largest (docs/journal.md).
     """
     return UNetSettings(
-        clips=clips, frames=frames, pictures=pictures, times=TrainingTimes(shift=6.0, std=1.7),
-        weighting=Weighting(name="edm", std=0.3),
+        clips=clips, frames=frames, pictures=pictures,
+        times=TrainingTimes(shift=2.0, std=2.0) if fine else TrainingTimes(shift=6.0, std=1.7),
+        weighting=Weighting(name="edm", std=0.5 if fine else 0.3),
     )  # fmt: skip
 
 
@@ -100,11 +102,11 @@ VDM = PixelRecipe(
         ),
         UNetPiece(
             unet=_step(clips=8, frames=8, pictures=2),
-            train=_training(minutes=45, seed=2, ema=0.998, decay=0.0, optimizer=GENTLE),
+            train=_training(minutes=30, seed=2, ema=0.998, decay=0.0, optimizer=GENTLE),
         ),
         UNetPiece(
-            unet=_step(clips=4, frames=16, pictures=4),
-            train=_training(minutes=25, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
+            unet=_step(clips=4, frames=16, pictures=4, fine=True),
+            train=_training(minutes=40, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
         ),
     ),
 )
