@@ -47,8 +47,7 @@ def _network(
 
 
 def _step(*, clips: int, frames: int, pictures: int, fine: bool = False) -> UNetSettings:
-    """What a step is made of, at the noise where films are decided; fine: at all noise, since the other
-    leaves grain.
+    """What a step is made of, at the noise where films are decided; fine: there, and where grain goes.
 
     Frames tell together, where each alone tells nothing, what is where, and words say it before them;
     training at even times seldom goes there. EDM's weight keeps what is learnt there from the gradient of t
@@ -56,8 +55,8 @@ def _step(*, clips: int, frames: int, pictures: int, fine: bool = False) -> UNet
     """
     return UNetSettings(
         clips=clips, frames=frames, pictures=pictures,
-        times=TrainingTimes(shift=2.0, std=2.0) if fine else TrainingTimes(shift=6.0, std=1.7),
-        weighting=Weighting(name="edm", std=0.5 if fine else 0.3),
+        times=TrainingTimes(shift=4.0, std=2.8) if fine else TrainingTimes(shift=6.0, std=1.7),
+        weighting=Weighting(name="edm", std=0.3),
     )  # fmt: skip
 
 
@@ -95,6 +94,7 @@ VDM = PixelRecipe(
     network=_network((128, 192), text=64, layers=1, patch=4),
     text=TextSettings(heads=2, ffn_dim=160),
     sampler="ancestral",
+    guidance=2.0,
     pieces=(
         UNetPiece(
             unet=_step(clips=4, frames=0, pictures=16),
@@ -106,7 +106,7 @@ VDM = PixelRecipe(
         ),
         UNetPiece(
             unet=_step(clips=4, frames=16, pictures=4, fine=True),
-            train=_training(minutes=40, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
+            train=_training(minutes=55, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
         ),
     ),
 )
