@@ -193,6 +193,7 @@ VDM_BETWEEN = PixelRecipe(
         ),
     ),
     steps=16,
+    sampler="ancestral",
 )
 
 UNET_RECIPES = {
