@@ -10,6 +10,7 @@ lvdm          LVDM's hierarchy at the size of align: masks, noisy context, all w
 from typing import Any, Literal
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyFacts
+from mutoscope.diffusion.objective import TrainingTimes
 from mutoscope.models.image_autoencoder import ImageAutoencoderConfig
 from mutoscope.models.unet_config import TimeConfig, UNetConfig, enlarging
 from mutoscope.training.autoencoder import ReconstructionSettings
@@ -26,6 +27,10 @@ __all__ = ["HIERARCHY_RECIPES"]
 CODING = OptimizerSettings(muon_lr=0.025, adamw_lr=3e-3)
 # The layers between the network and what it does not learn are no hidden matrices.
 MUON = OptimizerSettings(muon_lr=0.02, adamw_lr=2e-3, adamw_words=("unet.first", "unet.last", "labels"))
+# Where words are learnt: decay keeps attention to them alive, and times go to both ends, since the first
+# steps of sampling decide what a film shows (docs/journal.md).
+WORDS = MUON.model_copy(update={"weight_decay": 0.3})
+WIDE = TrainingTimes(shift=4.0, std=2.8)
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -129,7 +134,8 @@ ALIGN = HierarchyRecipe(
     network=_network((64, 128), latents=8, text=64, layers=1),
     text=TextSettings(heads=2, ffn_dim=160),
     pictures=UNetPiece(
-        unet=UNetSettings(clips=4, frames=0, pictures=12), train=_training(steps=260, seed=2)
+        unet=UNetSettings(clips=4, frames=0, pictures=12, times=WIDE),
+        train=_training(steps=260, seed=2, optimizer=WORDS),
     ),
     keys=UNetPiece(
         unet=UNetSettings(clips=4, frames=8, trainable="temporal", known=PREDICTION),
@@ -164,12 +170,13 @@ LVDM = ALIGN.model_copy(
         "about": "LVDM's hierarchy at the size of align: masks, noisy context, attention alone over frames",
         "chain": ALIGN.chain.model_copy(update={"context_guidance": 1.1, "context_noise": 0.1}),
         "time": TimeConfig(),
-        "pictures": UNetPiece(unet=ALIGN.pictures.unet, train=_training(steps=200, seed=2)),
+        "pictures": UNetPiece(unet=ALIGN.pictures.unet, train=_training(steps=200, seed=2, optimizer=WORDS)),
         "keys": UNetPiece(
             unet=UNetSettings(
-                clips=4, frames=8, known=KnownSettings(kind="random", unconditional=0.5, noise=0.25)
+                clips=4, frames=8, times=WIDE,
+                known=KnownSettings(kind="random", unconditional=0.5, noise=0.25),
             ),
-            train=_training(steps=300, seed=3),
+            train=_training(steps=300, seed=3, optimizer=WORDS),
         ),
         "between": UNetPiece(
             unet=UNetSettings(

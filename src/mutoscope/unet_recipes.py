@@ -164,6 +164,7 @@ VDM_LARGER = PixelRecipe(
         ),
     ),
     steps=8,
+    sampler="ancestral",
 )
 
 FOURTH = KnownSettings(kind="interpolation", every=4)
