@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mutoscope.checkpoints.folder import ModelFacts
 from mutoscope.data.captions import full_caption
 from mutoscope.data.loader import Batch, WorldSource
 from mutoscope.data.world import VOCABULARIES
@@ -41,10 +42,9 @@ Makers = Mapping[str, Filmmaker]
 class Clips:
     """The true clips that a model is measured on, and the factor by which it makes such films finer."""
 
-    vocabulary: str
+    facts: ModelFacts
     frames: int
     size: tuple[int, int]
-    fps: float
     factor: int
 
     @classmethod
@@ -52,30 +52,28 @@ class Clips:
         """As large as the model makes films; None if it enlarges none."""
         facts = maker.facts
         if isinstance(maker, Hierarchy):
-            return cls(facts.vocabulary, maker.chain.chunk, facts.size, facts.fps, maker.chain.scale)
-        if isinstance(maker, SpatialStage) and maker.enlarger is not None:
-            return cls(facts.vocabulary, facts.frames, facts.size, facts.fps, maker.enlarger.scale)
+            return cls(facts, maker.chain.chunk, facts.size, maker.chain.scale)
+        if isinstance(maker, SpatialStage):
+            return cls(facts, facts.frames, facts.size, maker.stage.factor)
         return None
 
     @classmethod
     def denser(cls, maker: Filmmaker) -> "Clips | None":
         """Two gaps between known frames or more, as small as the model decodes; None if it fills none."""
-        size, scale = maker.facts.size, 1
         if isinstance(maker, Hierarchy):
             factor, scale = maker.chain.every, maker.scale
         elif isinstance(maker, TemporalStage):
-            factor = maker.factor
+            factor, scale = maker.stage.factor, 1
         else:
             return None
+        width, height = maker.facts.size
         # Jerk needs three new frames.
-        frames = max(2 * factor, 6) + 1
-        size = (size[0] // scale, size[1] // scale)
-        return cls(maker.facts.vocabulary, frames, size, maker.facts.fps, factor)
+        return cls(maker.facts, max(2 * factor, 6) + 1, (width // scale, height // scale), factor)
 
     def batch(self, count: int) -> Batch:
         """So many of them."""
-        words = VOCABULARIES[self.vocabulary]
-        source = WorldSource(words, frames=self.frames, size=self.size, fps=self.fps, seed=UNSEEN)
+        words, fps = VOCABULARIES[self.facts.vocabulary], self.facts.fps
+        source = WorldSource(words, frames=self.frames, size=self.size, fps=fps, seed=UNSEEN)
         return source.batch(0, count)
 
 
@@ -88,7 +86,7 @@ def remade(maker: Filmmaker, task: Task, films: list[Video], batch: Batch) -> It
 def enlarged(makers: Makers, clips: Clips, count: int) -> Films:
     """True clips, and what was made of them a fraction of their size."""
     batch, scale = clips.batch(count), clips.factor
-    small = [Video.from_tensor(clip, fps=clips.fps) for clip in shrunk(batch.video, scale)]
+    small = [Video.from_tensor(clip, fps=clips.facts.fps) for clip in shrunk(batch.video, scale)]
     pixels = [film.tensor() for film in small]
     soft = [functional.interpolate(p.transpose(0, 1), scale_factor=scale, mode="bicubic") for p in pixels]
     films = {
@@ -102,7 +100,7 @@ def enlarged(makers: Makers, clips: Clips, count: int) -> Films:
 def filled(makers: Makers, clips: Clips, count: int) -> Films:
     """True clips, and what was made of every so many frames of them; new frames alone."""
     batch, every = clips.batch(count), clips.factor
-    sparse = [Video.from_tensor(clip[:, ::every], fps=clips.fps / every) for clip in batch.video]
+    sparse = [Video.from_tensor(clip[:, ::every], fps=clips.facts.fps / every) for clip in batch.video]
     faded = [
         functional.interpolate(
             film.tensor()[None], size=batch.video.shape[2:], mode="trilinear", align_corners=True

@@ -10,7 +10,6 @@ lvdm          LVDM's hierarchy at the size of align: masks, noisy context, all w
 from typing import Any, Literal
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyFacts
-from mutoscope.diffusion.objective import TrainingTimes
 from mutoscope.models.image_autoencoder import ImageAutoencoderConfig
 from mutoscope.models.unet_config import TimeConfig, UNetConfig, enlarging
 from mutoscope.training.autoencoder import ReconstructionSettings
@@ -20,17 +19,13 @@ from mutoscope.training.known import KnownSettings
 from mutoscope.training.loop import TrainSettings
 from mutoscope.training.optimizer import OptimizerSettings
 from mutoscope.training.pixel_course import TextSettings, UNetPiece
-from mutoscope.training.video_unet import UNetSettings
+from mutoscope.training.video_unet import MUON, WIDE, UNetSettings
 
 __all__ = ["HIERARCHY_RECIPES"]
 
 CODING = OptimizerSettings(muon_lr=0.025, adamw_lr=3e-3)
-# The layers between the network and what it does not learn are no hidden matrices.
-MUON = OptimizerSettings(muon_lr=0.02, adamw_lr=2e-3, adamw_words=("unet.first", "unet.last", "labels"))
-# Where words are learnt: decay keeps attention to them alive, and times go to both ends, since the first
-# steps of sampling decide what a film shows (docs/journal.md).
-WORDS = MUON.model_copy(update={"weight_decay": 0.3})
-WIDE = TrainingTimes(shift=4.0, std=2.8)
+# Decay is for where words are learnt, by MUON itself.
+STEADY = MUON.model_copy(update={"weight_decay": 0.0})
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -53,7 +48,7 @@ def _network(
 def _training(
     *, seed: int, steps: int | None = None, minutes: float | None = None, ema: float = 0.99,
     decay: float = 0.3, precision: Precision = "bfloat16", warmup: int = 20, log: int = 20,
-    optimizer: OptimizerSettings = MUON, **rest: Any,
+    optimizer: OptimizerSettings = STEADY, **rest: Any,
 ) -> TrainSettings:  # fmt: skip
     return TrainSettings(
         steps=steps, minutes=minutes, seed=seed, optimizer=optimizer, warmup_steps=warmup, ema=ema,
@@ -61,7 +56,7 @@ def _training(
     )  # fmt: skip
 
 
-def _tiny(steps: int, *, seed: int, optimizer: OptimizerSettings = MUON) -> TrainSettings:
+def _tiny(steps: int, *, seed: int, optimizer: OptimizerSettings = STEADY) -> TrainSettings:
     return _training(
         steps=steps, seed=seed, ema=0.9, precision="float32", warmup=1, log=1, optimizer=optimizer
     )
@@ -135,7 +130,7 @@ ALIGN = HierarchyRecipe(
     text=TextSettings(heads=2, ffn_dim=160),
     pictures=UNetPiece(
         unet=UNetSettings(clips=4, frames=0, pictures=12, times=WIDE),
-        train=_training(steps=260, seed=2, optimizer=WORDS),
+        train=_training(steps=260, seed=2, optimizer=MUON),
     ),
     keys=UNetPiece(
         unet=UNetSettings(clips=4, frames=8, trainable="temporal", known=PREDICTION),
@@ -170,13 +165,13 @@ LVDM = ALIGN.model_copy(
         "about": "LVDM's hierarchy at the size of align: masks, noisy context, attention alone over frames",
         "chain": ALIGN.chain.model_copy(update={"context_guidance": 1.1, "context_noise": 0.1}),
         "time": TimeConfig(),
-        "pictures": UNetPiece(unet=ALIGN.pictures.unet, train=_training(steps=200, seed=2, optimizer=WORDS)),
+        "pictures": UNetPiece(unet=ALIGN.pictures.unet, train=_training(steps=200, seed=2, optimizer=MUON)),
         "keys": UNetPiece(
             unet=UNetSettings(
                 clips=4, frames=8, times=WIDE,
                 known=KnownSettings(kind="random", unconditional=0.5, noise=0.25),
             ),
-            train=_training(steps=300, seed=3, optimizer=WORDS),
+            train=_training(steps=300, seed=3, optimizer=MUON),
         ),
         "between": UNetPiece(
             unet=UNetSettings(

@@ -18,15 +18,10 @@ from mutoscope.training.known import KnownSettings
 from mutoscope.training.loop import TrainSettings
 from mutoscope.training.optimizer import OptimizerSettings
 from mutoscope.training.pixel_course import PixelRecipe, TextSettings, UNetPiece
-from mutoscope.training.video_unet import UNetSettings
+from mutoscope.training.video_unet import MUON, WIDE, UNetSettings
 
 __all__ = ["UNET_RECIPES"]
 
-# The layers between the network and what it does not learn are no hidden matrices. Decay keeps the norms of
-# queries and keys at what they may have before attention to words is all or nothing (docs/journal.md).
-MUON = OptimizerSettings(
-    muon_lr=0.02, adamw_lr=2e-3, weight_decay=0.3, adamw_words=("unet.first", "unet.last", "labels")
-)
 GENTLE = MUON.model_copy(update={"muon_lr": 0.014, "adamw_lr": 1.4e-3})
 Precision = Literal["float32", "bfloat16"]
 
@@ -55,7 +50,7 @@ def _step(*, clips: int, frames: int, pictures: int, fine: bool = False) -> UNet
     """
     return UNetSettings(
         clips=clips, frames=frames, pictures=pictures,
-        times=TrainingTimes(shift=4.0, std=2.8) if fine else TrainingTimes(shift=6.0, std=1.7),
+        times=WIDE if fine else TrainingTimes(shift=6.0, std=1.7),
         weighting=Weighting(name="edm", std=0.3),
     )  # fmt: skip
 
@@ -70,6 +65,10 @@ def _training(
     )  # fmt: skip
 
 
+def _tiny(steps: int, *, seed: int, log: int = 2, warmup: int = 1) -> TrainSettings:
+    return _training(steps=steps, seed=seed, ema=0.9, precision="float32", log=log, warmup=warmup)
+
+
 VDM_SMOKE = PixelRecipe(
     about="Video Diffusion Models on tiny clips, end to end; its films are blurs",
     clips=ClipSettings(frames=6, width=24, height=16, fps=6.0),
@@ -78,11 +77,11 @@ VDM_SMOKE = PixelRecipe(
     pieces=(
         UNetPiece(
             unet=UNetSettings(clips=2, frames=0, pictures=8),
-            train=_training(steps=10, seed=1, ema=0.9, precision="float32", log=5, warmup=3),
+            train=_tiny(10, seed=1, log=5, warmup=3),
         ),
         UNetPiece(
             unet=UNetSettings(clips=2, frames=6, pictures=2),
-            train=_training(steps=20, seed=2, ema=0.9, precision="float32", log=5, warmup=3),
+            train=_tiny(20, seed=2, log=5, warmup=3),
         ),
     ),
     steps=6,
@@ -138,11 +137,11 @@ VDM_LARGER_SMOKE = PixelRecipe(
     pieces=(
         UNetPiece(
             unet=UNetSettings(clips=2, frames=0, pictures=4, patch=(16, 16), known=HALF),
-            train=_training(steps=4, seed=1, ema=0.9, precision="float32", log=2, warmup=1),
+            train=_tiny(4, seed=1),
         ),
         UNetPiece(
             unet=UNetSettings(clips=2, frames=4, patch=(16, 16), known=HALF),
-            train=_training(steps=4, seed=2, ema=0.9, precision="float32", log=2, warmup=1),
+            train=_tiny(4, seed=2),
         ),
     ),
     steps=2,
@@ -176,7 +175,7 @@ VDM_BETWEEN_SMOKE = PixelRecipe(
     pieces=(
         UNetPiece(
             unet=UNetSettings(clips=2, frames=5, known=FOURTH),
-            train=_training(steps=6, seed=1, ema=0.9, precision="float32", log=2, warmup=1),
+            train=_tiny(6, seed=1),
         ),
     ),
     steps=2,

@@ -121,7 +121,7 @@ def test_a_stage_is_trained_on_some_frames_and_its_folder_says_so(tmp_path: Path
     assert isinstance(recipe, PixelRecipe)
     list(run(recipe, tmp_path))
     stage = load(tmp_path / "model", precision="float32", device="cpu")
-    assert isinstance(stage, TemporalStage) and (stage.factor, stage.facts.frames) == (4, 5)
+    assert isinstance(stage, TemporalStage) and (stage.stage.factor, stage.facts.frames) == (4, 5)
     with pytest.raises(Refusal, match="mutoscope interpolate FILM"):
         load_pipeline(tmp_path / "model")
 

@@ -63,7 +63,7 @@ HASHED_WHOLE = 64 * 2**20
 """Weights up to this many bytes are hashed to the last one (a tenth of a second)."""
 
 UsualSampler = Literal["euler", "heun", "multistep", "ancestral"]
-"""Those of which one may be the model's own: they suit any number of steps."""
+"""Those of which one may be the model's own."""
 
 
 class ModelFacts(BaseModel):

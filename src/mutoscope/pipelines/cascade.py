@@ -35,7 +35,7 @@ from mutoscope.pipelines.tasks import Interpolate, Shot, Span, Task, without
 from mutoscope.pipelines.upscale import Upscale
 from mutoscope.video import Refusal, Video
 
-__all__ = ["Between", "Inserted", "Sharpened", "SpatialStage", "TemporalStage"]
+__all__ = ["Between", "Inserted", "Sharpened", "SpatialStage", "Stage", "TemporalStage"]
 
 Pictures = UInt8[Tensor, "f h w 3"]
 Latents = Float[Tensor, "c f h w"]
@@ -64,12 +64,13 @@ class Inserted(Between):
 
     @classmethod
     def of(cls, task: Task, maker: "TemporalStage", films: Sequence[Video]) -> Self:
-        own: dict[str, Any] = {"factor": maker.factor}
+        factor = maker.stage.factor
+        own: dict[str, Any] = {"factor": factor}
         made = cls(**own | without("strength", task))
-        if made.factor != maker.factor:
+        if made.factor != factor:
             raise Refusal(
-                f"factor is {made.factor}; this model puts frames between others by {maker.factor}, or by "
-                f"{maker.factor**2} in two turns"
+                f"factor is {made.factor}; this model puts frames between others by {factor}, or by "
+                f"{factor**2} in two turns"
             )
         return made
 
@@ -158,7 +159,23 @@ class _Sharpened(_Sampled):
         return self.pictures(sampled)
 
 
-class SpatialStage(Filmmaker):
+class Stage(Filmmaker):
+    """A network of a cascade: it makes of films finer ones, and none of words. stage: how it is used."""
+
+    stage: StageFacts
+
+    def request(self, prompt: str, **settings: Any) -> Request:
+        self.refuse()
+
+    def steps(self, *requests: Request) -> Iterator[Any]:
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Says what it does, to whoever asks for another thing."""
+        raise Refusal(f"{self.facts.name or 'this model'} {self.stage.does}")
+
+
+class SpatialStage(Stage):
     """A network that was trained on small versions of films, ready to enlarge any; it makes none of words.
 
     Args:
@@ -178,11 +195,10 @@ class SpatialStage(Filmmaker):
         device: torch.device | str | None = None,
         in_place: bool = False,
     ) -> None:
-        stage = _stage_of(model, kind="larger")
+        self.stage = stage = _stage_of(model, kind="larger")
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = fast_dtype(self.device, precision=precision)
         self.facts, self.weights, self.reads = model.facts, model.fingerprint, model.words
-        self.does = stage.does
         rung = Rung(
             model.unet, model.words, model.facts.process, dtype=self.dtype, device=self.device,
             in_place=in_place,
@@ -192,36 +208,17 @@ class SpatialStage(Filmmaker):
             steps=model.facts.steps,
         )  # fmt: skip
 
-    def request(self, prompt: str, **settings: Any) -> Request:
-        self._refuse()
-
-    def steps(self, *requests: Request) -> Iterator[Any]:
-        self._refuse()
-
     def decode(self, latents: Latents, request: Request) -> Iterator[Pictures]:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise Refusal(f"{self.facts.name or 'this model'} {self.does}")
+        self.refuse()
 
 
-class TemporalStage(Pipeline):
+class TemporalStage(Stage, Pipeline):
     """A network that was trained on films of which some frames are known, ready to put frames between those
     of any; it makes none of words. Arguments and errors are those of `SpatialStage`."""
 
     def __init__(self, model: UNetModel, **place: Any) -> None:
-        stage = _stage_of(model, kind="between")
+        self.stage = _stage_of(model, kind="between")
         super().__init__(model, **place)
-        self.factor, self.does = stage.factor, stage.does
-
-    def request(self, prompt: str, **settings: Any) -> Request:
-        self._refuse()
-
-    def steps(self, *requests: Request) -> Iterator[Any]:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise Refusal(f"{self.facts.name or 'this model'} {self.does}")
 
 
 def _stage_of(model: UNetModel, *, kind: str) -> StageFacts:

@@ -8,14 +8,14 @@ hierarchy of U-Nets       every task enters the chain where it belongs
 
 from collections.abc import Sequence
 
-from mutoscope.pipelines.cascade import Between, Inserted, Sharpened, SpatialStage, TemporalStage
+from mutoscope.pipelines.cascade import Between, Inserted, Sharpened, SpatialStage, Stage, TemporalStage
 from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.generate import Pipeline
 from mutoscope.pipelines.hierarchy import Hierarchy
 from mutoscope.pipelines.hierarchy_tasks import Continued, Enlarged, Filled, Moved
 from mutoscope.pipelines.tasks import Animate, Extend, Interpolate, Task
 from mutoscope.pipelines.upscale import Upscale
-from mutoscope.video import Refusal, Video
+from mutoscope.video import Video
 
 __all__ = ["as_done_by"]
 
@@ -29,8 +29,8 @@ def as_done_by(task: Task, maker: Filmmaker, films: Sequence[Video]) -> Task:
     for way in _ways(maker):
         if issubclass(way, type(task)):
             return way.of(task, maker, films)
-    assert isinstance(maker, SpatialStage | TemporalStage)  # others do every task
-    raise Refusal(f"{maker.facts.name or 'this model'} {maker.does}")
+    assert isinstance(maker, Stage)  # others do every task
+    maker.refuse()
 
 
 def _ways(maker: Filmmaker) -> tuple[type[Task], ...]:

@@ -33,9 +33,19 @@ from mutoscope.models.tokenizer import Tokens
 from mutoscope.models.unet import UNet
 from mutoscope.models.words import Words
 from mutoscope.training.known import KnownSettings
+from mutoscope.training.optimizer import OptimizerSettings
 from mutoscope.video import Refusal
 
-__all__ = ["UNetSettings", "UNetTask"]
+__all__ = ["MUON", "WIDE", "UNetSettings", "UNetTask"]
+
+# The layers between the network and what it does not learn are no hidden matrices. Decay keeps the norms of
+# queries and keys at what they may have before attention to words is all or nothing (docs/journal.md).
+MUON = OptimizerSettings(
+    muon_lr=0.02, adamw_lr=2e-3, weight_decay=0.3, adamw_words=("unet.first", "unet.last", "labels")
+)
+"""For U-Nets that learn words."""
+WIDE = TrainingTimes(shift=4.0, std=2.8)
+"""Times at both ends: where words decide what a film shows, and where grain goes."""
 
 
 class UNetSettings(BaseModel):
