@@ -7,10 +7,11 @@ align-gpu     the same, larger, for one GPU: 96x64, enlarged to 384x256, the who
 lvdm          LVDM's hierarchy at the size of align: masks, noisy context, all weights learn on key frames
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyFacts
 from mutoscope.models.image_autoencoder import ImageAutoencoderConfig
+from mutoscope.models.precision import Precision
 from mutoscope.models.unet_config import TimeConfig, UNetConfig, enlarging
 from mutoscope.training.autoencoder import ReconstructionSettings
 from mutoscope.training.footage import ClipSettings
@@ -26,7 +27,6 @@ __all__ = ["HIERARCHY_RECIPES"]
 CODING = OptimizerSettings(muon_lr=0.025, adamw_lr=3e-3)
 # Decay is for where words are learnt, by MUON itself.
 STEADY = MUON.model_copy(update={"weight_decay": 0.0})
-Precision = Literal["float32", "bfloat16"]
 
 
 def _coder(widths: tuple[int, ...], *, z: int) -> ImageAutoencoderConfig:
@@ -47,7 +47,7 @@ def _network(
 
 def _training(
     *, seed: int, steps: int | None = None, minutes: float | None = None, ema: float = 0.99,
-    decay: float = 0.3, precision: Precision = "bfloat16", warmup: int = 20, log: int = 20,
+    decay: float = 0.3, precision: Precision = "auto", warmup: int = 20, log: int = 20,
     optimizer: OptimizerSettings = STEADY, **rest: Any,
 ) -> TrainSettings:  # fmt: skip
     return TrainSettings(

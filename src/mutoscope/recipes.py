@@ -92,7 +92,7 @@ CPU = Recipe(
         terms=ReconstructionSettings(batch=4, kl=1e-3),
         train=TrainSettings(
             minutes=40, seed=1, optimizer=MUON_CONVOLUTIONS, warmup_steps=15, ema=0.998, decay_share=0.3,
-            precision="bfloat16", log_steps=20,
+            precision="auto", log_steps=20,
         ),
     ),
     latents=5120,
@@ -105,7 +105,7 @@ CPU = Recipe(
                 ),
                 train=TrainSettings(
                     minutes=10, seed=2, optimizer=MUON, warmup_steps=50, ema=0.995, decay_share=0.0,
-                    precision="bfloat16", log_steps=20,
+                    precision="auto", log_steps=20,
                 ),
             ),
             Piece(
@@ -116,7 +116,7 @@ CPU = Recipe(
                 ),
                 train=TrainSettings(
                     minutes=54, seed=3, optimizer=MUON, warmup_steps=50, ema=0.999, decay_share=0.3,
-                    precision="bfloat16", log_steps=20,
+                    precision="auto", log_steps=20,
                 ),
             ),
         ),
@@ -135,7 +135,7 @@ GPU = Recipe(
         frames=17,
         train=TrainSettings(
             minutes=7, seed=1, optimizer=MUON_CONVOLUTIONS, warmup_steps=100, ema=0.999, decay_share=0.3,
-            precision="bfloat16", log_steps=50, checkpoint_steps=10**6,
+            precision="auto", log_steps=50, checkpoint_steps=10**6,
             settle_steps=50, measure_steps=100,
         ),
         measure=8,
@@ -150,7 +150,7 @@ GPU = Recipe(
                 ),
                 train=TrainSettings(
                     minutes=2, seed=2, optimizer=MUON, warmup_steps=100, ema=0.995, decay_share=0.0,
-                    precision="bfloat16", log_steps=50, checkpoint_steps=10**6,
+                    precision="auto", log_steps=50, checkpoint_steps=10**6,
                     settle_steps=20, measure_steps=60,
                 ),
             ),
@@ -161,7 +161,7 @@ GPU = Recipe(
                 ),
                 train=TrainSettings(
                     minutes=11, seed=3, optimizer=MUON, warmup_steps=200, ema=0.999, decay_share=0.3,
-                    precision="bfloat16", log_steps=50, checkpoint_steps=10**6,
+                    precision="auto", log_steps=50, checkpoint_steps=10**6,
                     settle_steps=30, measure_steps=100,
                 ),
             ),

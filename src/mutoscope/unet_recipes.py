@@ -9,9 +9,8 @@ vdm-larger-smoke, vdm-larger      a stage of a cascade: it makes films of those 
 vdm-between-smoke, vdm-between    another: it makes of 2 frames a second of them 8
 """
 
-from typing import Literal
-
 from mutoscope.diffusion.objective import TrainingTimes, Weighting
+from mutoscope.models.precision import Precision
 from mutoscope.models.unet_config import UNetConfig, align, enlarging, vdm
 from mutoscope.training.footage import ClipSettings
 from mutoscope.training.known import KnownSettings
@@ -23,7 +22,6 @@ from mutoscope.training.video_unet import MUON, WIDE, UNetSettings
 __all__ = ["UNET_RECIPES"]
 
 GENTLE = MUON.model_copy(update={"muon_lr": 0.014, "adamw_lr": 1.4e-3})
-Precision = Literal["float32", "bfloat16"]
 
 
 def _network(
@@ -57,7 +55,7 @@ def _step(*, clips: int, frames: int, pictures: int, fine: bool = False) -> UNet
 
 def _training(
     *, seed: int, ema: float, minutes: float | None = None, steps: int | None = None, decay: float = 0.3,
-    precision: Precision = "bfloat16", log: int = 20, warmup: int = 50, optimizer: OptimizerSettings = MUON,
+    precision: Precision = "auto", log: int = 20, warmup: int = 50, optimizer: OptimizerSettings = MUON,
 ) -> TrainSettings:  # fmt: skip
     return TrainSettings(
         minutes=minutes, steps=steps, seed=seed, optimizer=optimizer, warmup_steps=warmup, ema=ema,

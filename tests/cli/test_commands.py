@@ -166,7 +166,7 @@ def test_unknown_words_are_a_warning(model: str, place: Path, capsys: pytest.Cap
     [
         (["generat", "x"], "no command 'generat'; did you mean generate?"),
         (["dance"], "no command 'dance'; there are generate, extend"),
-        (["generate"], "PROMPT"),
+        (["generate"], "the prompt is empty; say what to show"),
         (["generate", "x", "--stepz", "3"], "did you mean --steps?"),
         (["generate", "x", "--steps", "many"], "--steps is 'many', which is no number"),
         (["generate", "x", "--steps"], "--steps"),

@@ -77,3 +77,13 @@ def test_words_that_are_unknown_or_too_many_are_said():
     fine = Painter(words=words(24))
     assert not fine.remarks(fine.request("a man walking in the rain"))
     assert "reads no words" in Painter().remarks(maker.request("a man"))[0]
+
+
+def test_a_model_that_reads_no_words_needs_none():
+    silent, reads = Painter(), Painter(words=words(4))
+    film = silent.generate()
+    assert film.notes["prompt"] == "a film" and len(list(silent.generate_many(count=2))) == 2
+    assert not silent.remarks(silent.request(silent.said("")))
+    for ask in (reads.generate, lambda: list(reads.generate_many(count=2))):
+        with pytest.raises(Refusal, match="the prompt is empty; say what to show"):
+            ask()

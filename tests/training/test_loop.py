@@ -295,6 +295,18 @@ def test_bfloat16_runs_the_loss_under_autocast(tmp_path: Path) -> None:
     assert seen == {torch.bfloat16} and task.net[0].weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_auto_is_bfloat16_where_the_machine_is_fast_at_it(
+    tmp_path: Path, able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    seen: set[torch.dtype] = set()
+    task = Copying()
+    task.net[0].register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    run(task, tmp_path, precision="auto")
+    assert seen == {torch.bfloat16 if able else torch.float32}
+
+
 class Clock:
     """A clock that only a loss moves: the first steps compile and are slow."""
 

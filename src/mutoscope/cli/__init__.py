@@ -54,7 +54,11 @@ Method = Annotated[MethodOptions, tyro.conf.arg(name="")]
 
 
 def generate(
-    prompt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPT")],
+    prompt: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="PROMPT", help_behavior_hint="(none for a model that reads no words)"),
+    ] = "",
     *,
     output: Output = None,
     seed: int = 0,
@@ -103,8 +107,9 @@ def generate(
     settings = {"seconds": seconds, "frames": frames, "size": size, "fps": fps, "steps": steps}
     settings |= {"guidance": guidance, "negative": negative, "sampler": sampler, "plan": plan}
     settings |= method.given()
-    requests = [pipeline.request(prompt, seed=seed + i, **settings) for i in range(count)]
-    paths = [check_output(path, requests[0]) for path in outputs(output, prompt, count=count)]
+    words = pipeline.said(prompt)
+    requests = [pipeline.request(words, seed=seed + i, **settings) for i in range(count)]
+    paths = [check_output(path, requests[0]) for path in outputs(output, words, count=count)]
     _say_remarks(pipeline, requests[0])
     for request, path in zip(requests, paths, strict=True):
         _film(pipeline, request, path)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Filmmaker"]
 
+UNREAD = "a film"
+
 
 class Filmmaker(ABC):
     """facts: of the model. weights: its fingerprint. reads: the words it knows, None if it reads none. weak:
@@ -53,23 +55,30 @@ class Filmmaker(ABC):
     ) -> Iterator[UInt8[Tensor, "f h w 3"]]:
         """The pictures of one film, a few at a time."""
 
-    def generate(self, prompt: str, **settings: Any) -> Video:
+    def said(self, prompt: str) -> str:
+        """The words of a request: the prompt, or some where nothing is said and nobody would read it."""
+        return prompt if prompt or self.reads is not None else UNREAD
+
+    def generate(self, prompt: str = "", **settings: Any) -> Video:
         """The film of a prompt, with notes on how it was made.
 
         Args:
-            prompt: what to show.
+            prompt: what to show; only a model that reads no words may be told nothing.
             settings: seed, frames or seconds, size (width, height), fps, steps, guidance, sampler, negative,
                 plan; and those of `Method`: noise, window, guidance_kind, ...
 
         Raises:
             Refusal: a setting out of range, or a size that the model cannot do.
         """
-        [video] = self.films([self.request(prompt, **settings)])
+        [video] = self.films([self.request(self.said(prompt), **settings)])
         return video
 
-    def generate_many(self, prompt: str, *, count: int, seed: int = 0, **settings: Any) -> Iterator[Video]:
+    def generate_many(
+        self, prompt: str = "", *, count: int, seed: int = 0, **settings: Any
+    ) -> Iterator[Video]:
         """`count` films of a prompt, one after the other: film i is what `generate` makes with seed + i."""
-        requests = [self.request(prompt, seed=seed + i, **settings) for i in range(count)]
+        words = self.said(prompt)
+        requests = [self.request(words, seed=seed + i, **settings) for i in range(count)]
         return self.films(requests)
 
     def films(self, requests: Sequence[Request], *, batch: int = 1) -> Iterator[Video]:
@@ -124,7 +133,8 @@ class Filmmaker(ABC):
     def remarks(self, request: Request) -> list[str]:
         """What a user should know before it is made: words the model never saw, and words that do not fit."""
         if (words := self.reads) is None:
-            return ["this model reads no words: the prompt changes nothing"]
+            unread = "this model reads no words: the prompt changes nothing"
+            return [] if request.prompt == UNREAD else [unread]
         tokenizer, said = words.tokenizer, []
         for text in (request.prompt, request.negative):
             if unknown := tokenizer.unknown_words(text):

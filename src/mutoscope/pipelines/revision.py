@@ -131,9 +131,7 @@ class Work:
         names = [Path(name).name for name in names[: len(films)]]
         task = as_done_by(task, pipeline, films)
         shape = task.shape(films)
-        prompt = prompt or films[0].notes.get("prompt")
-        if not prompt and pipeline.reads is None:
-            prompt = "a film"  # nobody reads it
+        prompt = pipeline.said(prompt or films[0].notes.get("prompt", ""))
         if not prompt:
             raise Refusal(f"{names[0]} carries no words; say in quotes what it shows")
         given = {name: value for name, value in settings.items() if value is not None}

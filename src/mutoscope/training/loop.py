@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from mutoscope.checkpoints import store
+from mutoscope.models.precision import fast_dtype
 from mutoscope.training.ema import Ema
 from mutoscope.training.optimizer import Optimizer, learning_rate_factor
 from mutoscope.training.run_folder import Metrics, RunFolder, Signals
@@ -89,6 +90,7 @@ class _Run:
         )
         self.trained = list(self.optimizer.weights.values())
         self.device = self.trained[0].device
+        self.lowered = fast_dtype(self.device, precision=settings.precision) == torch.bfloat16
         self.ema = Ema(self.optimizer.weights.items(), decay=settings.ema) if settings.ema else None
         self.metrics = Metrics(folder.path / "metrics.jsonl")
         self.step, self.bad, self.skipped, self.elapsed = 0, 0, 0, 0.0
@@ -162,7 +164,7 @@ class _Run:
         seed = seed_of(self.settings.seed, call)
         torch.manual_seed(seed)  # dropout draws from the global generator
         generator = torch.Generator(self.device).manual_seed(seed)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.lowered):
             return self.task.loss(call, generator)
 
     def _lr_factor(self) -> float:

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from mutoscope.data.loader import WorldSource
 from mutoscope.data.world import VOCABULARIES, Scene, Vocabulary
 from mutoscope.evaluation.probe import CONFIG, Probe, ProbeConfig, load_probe, look, save_probe
-from mutoscope.models.precision import fast_dtype
 from mutoscope.training.disturb import Disturbance, disturb, mirror
 from mutoscope.training.loop import Progress, TrainSettings, train
 from mutoscope.training.optimizer import OptimizerSettings
@@ -166,7 +165,7 @@ def schedule(*, minutes: float | None = None, steps: int | None = None, seed: in
         warmup_steps=20,
         decay_share=0.5,
         ema=0.98,
-        precision="bfloat16" if fast_dtype("cpu") == torch.bfloat16 else "float32",
+        precision="auto",
         checkpoint_seconds=60.0,
     )
 

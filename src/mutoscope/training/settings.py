@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from mutoscope.models.precision import Precision
 from mutoscope.training.ema import Ema
 from mutoscope.training.optimizer import OptimizerSettings
 
@@ -75,8 +76,8 @@ class TrainSettings(BaseModel):
     accumulate: int = Field(default=1, ge=1, description="calls of the loss for one optimizer step")
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights; 0: no average")
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="bfloat16: under autocast"
+    precision: Precision = Field(
+        default="float32", description="bfloat16: under autocast; auto: that where this machine is fast at it"
     )
     init_from: str | None = Field(
         default=None, description="run folder or checkpoint whose weights are the start"
