@@ -1,11 +1,13 @@
 """`mutoscope train` from the command line: a run with sheets and a model, again, and refusals."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mutoscope import cli
+from mutoscope.cli import display
 from mutoscope.media import read_video
 from mutoscope.video import Video
 
@@ -102,3 +104,23 @@ def test_a_stage_trains_draws_and_enlarges(tmp_path: Path, capsys: pytest.Captur
         assert cli.main([*command, *model]) == 2
         said = capsys.readouterr().err
         assert "mutoscope upscale FILM" in said and said.count("\n") == 1
+
+
+def test_sheets_take_no_more_than_a_tenth_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each of these takes a minute to draw, and one every five minutes is asked for."""
+    clock = {"now": 0.0, "drawing": 0.0}
+    monkeypatch.setattr(display.time, "monotonic", lambda: clock["now"])
+
+    class Slow(display.TrainingDisplay):
+        def _draw(self, event: object) -> None:
+            clock["now"] += 60
+            clock["drawing"] += 60
+
+    show = Slow(SimpleNamespace(threads=None), tmp_path, minutes=5.0, data=None)
+    for _ in range(6000):
+        clock["now"] += 1
+        show(SimpleNamespace(stage="unet", text="", progress=SimpleNamespace(event="step")))
+    assert 300 < clock["drawing"] <= clock["now"] / 10
+    assert clock["drawing"] / 60 == 11  # after 5 minutes, and then every ten
+    show(SimpleNamespace(stage="unet", text="", progress=SimpleNamespace(event="finished")))
+    assert clock["drawing"] / 60 == 12

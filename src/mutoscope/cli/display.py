@@ -65,13 +65,14 @@ class Lines:
 
 
 class TrainingDisplay:
-    """Draws what training yields: a line every few seconds, and contact sheets every few minutes."""
+    """Draws what training yields: a line every few seconds, and contact sheets every few minutes, or less
+    often where they would take more than a tenth of the time, and at the end of every stage."""
 
     def __init__(self, recipe: Any, folder: Path, *, minutes: float, data: str | None) -> None:
         import torch
 
         self.recipe, self.folder, self.every, self.data = recipe, folder, minutes * 60, data
-        self.stage, self.said, self.drawn = "", 0.0, time.monotonic()
+        self.stage, self.said, self.drawn, self.pause = "", 0.0, time.monotonic(), self.every
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
 
@@ -80,9 +81,10 @@ class TrainingDisplay:
         if event.stage != self.stage or ended or now - self.said >= SECONDS_BETWEEN_LINES:
             self.stage, self.said = event.stage, now
             print(f"{event.stage}: {event.text}", file=sys.stderr, flush=True)
-        if event.progress is not None and self.every and (now - self.drawn >= self.every or ended):
+        if event.progress is not None and self.every and (now - self.drawn >= self.pause or ended):
             self._draw(event)
             self.drawn = time.monotonic()
+            self.pause = max(self.every, 9 * (self.drawn - now))
 
     def _draw(self, event: Any) -> None:
         from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet, stage_sheet
