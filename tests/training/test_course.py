@@ -139,11 +139,12 @@ def test_a_folder_of_clips_trains_and_names_the_bad_ones(tmp_path: Path):
     assert model.words.tokenizer.unknown_words("a man")
 
 
-def test_a_course_that_a_signal_stops_begins_nothing_else(tmp_path: Path):
-    events = []
+@pytest.mark.parametrize("when", ["step", "finished"])
+def test_a_course_that_a_signal_stops_begins_nothing_else(tmp_path: Path, when: str):
+    events: list[Event] = []
     for event in run(RECIPE, tmp_path / "run"):
         events.append(event)
-        if len(events) == 1:
+        if event.progress is not None and event.progress.event == when:
             signal.raise_signal(signal.SIGTERM)  # caught while it trains, to save
     assert stages(events) == ["autoencoder"] and not (tmp_path / "run" / "model").exists()
     assert stages(list(run(RECIPE, tmp_path / "run")))[-1] == "model"

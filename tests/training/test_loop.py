@@ -126,6 +126,16 @@ def test_stopped_and_resumed_is_unbroken(
     assert timeless[0] == timeless[1]
 
 
+def test_a_signal_while_the_caller_looks_at_a_finished_run_is_not_lost(tmp_path: Path) -> None:
+    events = []
+    for progress in train(Copying(), settings(), tmp_path):
+        events.append(progress.event)
+        if progress.event == "finished":
+            signal.raise_signal(signal.SIGTERM)
+    assert events[-2:] == ["finished", "stopped"]
+    assert [p.event for p in train(Copying(), settings(), tmp_path)] == ["finished"]
+
+
 def test_handlers_are_given_back(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     terminate(tmp_path, 2)

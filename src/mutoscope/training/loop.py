@@ -74,9 +74,10 @@ def _steps(run: _Run, signals: Signals) -> Iterator[Progress]:
             event = "finished" if run.finished else "saved"
         if run.finished or not signals.caught:
             yield run.progress(event)
-    if signals.caught and not run.finished:
-        run.save()  # before the caller has its turn: a preempted machine may not wait for it
-        yield run.progress("stopped")
+    if signals.caught:
+        if not run.finished:
+            run.save()  # before the caller has its turn: a preempted machine may not wait for it
+        yield run.progress("stopped")  # of a finished run too: what comes next is not to begin
 
 
 class _Run:

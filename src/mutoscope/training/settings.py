@@ -112,7 +112,7 @@ class Progress:
         grad_norm: of the whole gradient, before clipping.
         elapsed: seconds spent on this run, earlier calls included.
         event: "step"; "skipped" (loss or gradient not finite, nothing moved); "saved" (a checkpoint was
-            written); "stopped" (by a signal, saved); "finished" (saved).
+            written); "stopped" (by a signal, saved; it may follow "finished"); "finished" (saved).
         ema: the average; `with progress.ema.weights(): ...` evaluates with it. None if switched off.
     """
 
