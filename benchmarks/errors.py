@@ -30,7 +30,6 @@ from mutoscope.checkpoints.unet_folder import UNetModel, load_unet_model
 from mutoscope.data.captions import full_caption
 from mutoscope.data.loader import WorldSource
 from mutoscope.data.world import VOCABULARIES
-from mutoscope.diffusion.denoiser import NetworkDenoiser
 from mutoscope.diffusion.known import Condition, Conditioned, Known
 from mutoscope.models.memory import keep_memory
 from mutoscope.training.known import KnownSettings
@@ -73,9 +72,7 @@ class Measured:
     @torch.no_grad()
     def _error(self, captions: list[str], *, apart: bool, t: float) -> float:
         process, frames = self.model.facts.process, self.clean.shape[2]
-        denoiser = NetworkDenoiser(
-            Conditioned(self.model.unet, process), process.noising(), process.prediction
-        )
+        denoiser = process.denoiser(Conditioned(self.model.unet, process))
         squares, count = 0.0, 0
         for sample, clean in enumerate(self.clean.split(1)):
             generator = torch.Generator().manual_seed(sample)

@@ -135,10 +135,7 @@ def _settle(task: Trains, average: Any) -> None:
 
 def denoiser_of(unet: UNet, asked: UNetSettings) -> NetworkDenoiser:
     """The U-Net as a denoiser; its condition is a `Condition`."""
-    process = asked.process
-    return NetworkDenoiser(
-        Conditioned(unet, process), schedule=process.noising(), prediction=process.prediction
-    )
+    return asked.process.denoiser(Conditioned(unet, asked.process))
 
 
 def drawn(

@@ -114,6 +114,29 @@ def test_a_network_without_such_channels_sees_the_film_alone():
     assert heard.channels == 2 and heard.told == {"text": None, "images": None, "labels": None}
 
 
+def test_a_process_that_knows_the_deviation_of_films_shows_the_network_variance_1():
+    shown = {}
+
+    def sees(noisy: Tensor, t: Tensor, **told: Any) -> Tensor:
+        shown["film"] = noisy
+        return noisy[:, :2]
+
+    process = Process(deviation=0.4)
+    schedule, generator = process.noising(), torch.Generator().manual_seed(0)
+    white = [torch.randn(2, 2, 3, 64, 64, generator=generator, dtype=torch.float64) for _ in range(3)]
+    clean, t = 0.4 * white[0], torch.tensor([[0.02, 0.5, 0.9], [0.3, 0.3, 0.3]], dtype=torch.float64)
+    known = Known.small(clean, height=64, width=64).noised(t[:, 2], white[2], schedule=schedule)
+    for given, parts in ((None, 1), (known, 2)):
+        Conditioned(sees, process)(schedule.level(t).mix(clean, white[1]), t, Condition(known=given))
+        for part in shown["film"][:, : 2 * parts].split(2, dim=1):
+            deviations = part.std(dim=(1, 3, 4))
+            torch.testing.assert_close(deviations, torch.ones_like(deviations), rtol=0, atol=0.05)
+    assert torch.equal(shown["film"][:, 4:], known.mask)
+    frames = Known.frames(clean, whose([1, 0, 0], [0, 0, 1]))
+    Conditioned(sees, process)(white[1], torch.ones_like(t), Condition(known=frames))
+    torch.testing.assert_close(shown["film"][0, :2, 0], white[0][0, :, 0], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_it_is_the_network_of_a_denoiser_and_can_be_guided_by_its_context(scale: float):
     """Align Your Latents' context guidance: away from what is said where nothing is known."""

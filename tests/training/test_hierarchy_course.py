@@ -235,9 +235,13 @@ def test_recipes_are_complete_and_survive_json(name: str):
     [
         {"keys.unet.frames": "4"}, {"pictures.unet.process.schedule": "linear"}, {"coder.z_dim": "6"},
         {"between.unet.trainable": "all"},
+        {
+            f"{piece}.unet.process.deviation": "0.4"
+            for piece in ("pictures", "keys", "between", "larger.pictures", "larger.clips")
+        },
     ],
     ids=str,
 )  # fmt: skip
 def test_stages_that_do_not_fit_are_refused(change: dict[str, str]):
-    with pytest.raises(Exception, match=r"chain makes|several processes|latents 6|its words are"):
+    with pytest.raises(Exception, match=r"chain makes|several processes|latents 6|its words are|no public"):
         recipe_of(**change)

@@ -131,6 +131,7 @@ def test_a_stage_is_trained_on_some_frames_and_its_folder_says_so(tmp_path: Path
     [
         ({"pieces.1.unet.known.factor": "4"}, "one kind and factor"),
         ({"small_noise": "0.5"}, "shows 0.3 at most"),
+        ({"pieces.1.unet.process.deviation": "0.4"}, "several processes"),
     ],
 )
 def test_a_stage_of_two_minds_is_refused(changes: dict[str, str], said: str):

@@ -9,6 +9,7 @@ from torch import Tensor
 from mutoscope.data.captions import every_wording
 from mutoscope.data.examples import Clips, Examples
 from mutoscope.data.world import SMALL
+from mutoscope.diffusion.objective import Weighting
 from mutoscope.diffusion.process import Process
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
 from mutoscope.models.tokenizer import Tokenizer
@@ -84,6 +85,7 @@ EVERY_KIND: dict[str, dict[str, Any]] = {
     "pictures, upsampled": {"frames": 0, "known": KnownSettings(kind="small", factor=2)},
     "noise, on a table": {"process": Process(schedule="scaled_linear", prediction="noise")},
     "flow, on the straight line": {"process": Process(schedule="straight", prediction="flow")},
+    "films of a deviation": {"process": Process(deviation=0.4), "known": KNOWN},
     "mixed noise": {"prior": {"name": "mixed"}},
     "min-SNR": {"weighting": {"name": "min_snr"}},
     "times of their own": {"times": {"distribution": "uniform", "independent": 1.0}},
@@ -186,6 +188,26 @@ def test_the_noise_of_a_clip_follows_its_prior_and_that_of_pictures_is_white():
     frames = seen.noisy[:, :, :4]
     torch.testing.assert_close(frames, frames[:, :, :1].expand_as(frames), rtol=0, atol=1e-4)
     assert (seen.noisy[:, :, 4:] - seen.noisy[:, :, :1]).abs().mean() > 0.5
+
+
+def test_a_velocity_of_films_of_a_deviation_has_edms_loss():
+    """The plain error of what is said is that of the clean film at EDM's weight, SNR + 1 / std^2."""
+    process = Process(deviation=0.4)
+    task = task_of(process=process, text=False)
+    found = loss(task)["loss"]
+    seen: dict[str, Tensor] = {}
+
+    def watched(noisy: Tensor, t: Tensor, condition: Any) -> Tensor:
+        seen.update(noisy=noisy, t=t, said=network(noisy, t, condition))
+        return seen["said"]
+
+    network, task.network = task.network, watched  # type: ignore[assignment]
+    torch.testing.assert_close(loss(task)["loss"], found)
+    denoiser = process.denoiser(lambda noisy, t, condition: seen["said"])
+    guess, level = denoiser(seen["noisy"], seen["t"], None), process.noising().level(seen["t"])
+    clean = task._coming(0).clean
+    error = (guess - clean).square().mean(dim=(1, 3, 4)) * Weighting(name="edm", std=0.4)("clean", level)
+    torch.testing.assert_close(error.mean(), found, rtol=1e-4, atol=0)
 
 
 def test_the_error_of_known_frames_does_not_count():

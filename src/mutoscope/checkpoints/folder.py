@@ -265,6 +265,10 @@ def scheduler_of(process: Process, *, shift: float) -> dict[str, Any]:
     if process == FLOW:
         return {"_class_name": PARTS["scheduler"][1], "shift": shift}
     kinds = {"velocity": "v_prediction", "noise": "epsilon", "clean": "sample"}
+    if process.deviation is not None:
+        raise Refusal(
+            f"a network that sees films of deviation {process.deviation} at 1: no public scheduler has that"
+        )
     if process.schedule != "cosine" or process.prediction not in kinds:
         raise Refusal(
             f"{process.prediction} predicted on the schedule {process.schedule}: no public scheduler samples "

@@ -40,20 +40,28 @@ class NetworkDenoiser:
 
     dtype: what the network computes in; None leaves the film as it comes. The arithmetic around it is float32
     or better either way, and t reaches it in that precision too. A network that predicts noise needs a
-    schedule that never quite reaches pure noise: Refusal where alpha is 0.
+    schedule that never quite reaches pure noise: Refusal where alpha is 0. deviation: what the network says
+    is of clean and noisy films divided by their deviations, the clean ones' being this
+    (`Process.deviation`); None for films as they are.
     """
 
     network: Network
     schedule: Schedule = STRAIGHT
     prediction: Prediction = "flow"
     dtype: torch.dtype | None = None
+    deviation: float | None = None
 
     def __call__(
         self, noisy: Float[Tensor, "b c f h w"], t: Float[Tensor, "b f"], condition: Any
     ) -> Float[Tensor, "b c f h w"]:
         noisy = precise(noisy)
         said = self.network(noisy.to(self.dtype or noisy.dtype), t.to(noisy, non_blocking=True), condition)
-        return to_clean(self.prediction, said.to(noisy), noisy=noisy, level=self.schedule.level(t))
+        said, level = said.to(noisy), self.schedule.level(t)
+        if self.deviation is None:
+            return to_clean(self.prediction, said, noisy=noisy, level=level)
+        normed = noisy / spread(level.size(self.deviation), noisy)
+        guess = to_clean(self.prediction, said, noisy=normed, level=level.normed(self.deviation))
+        return self.deviation * guess
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +77,7 @@ class Preconditioning:
     @property
     def total(self) -> Float[Tensor, "b f"]:
         """The deviation of the noisy film."""
-        return torch.hypot(self.level.alpha * self.std, self.level.sigma)
+        return self.level.size(self.std)
 
     @property
     def skip(self) -> Float[Tensor, "b f"]:

@@ -2,6 +2,8 @@
 
     network(noisy | value * mask | mask, clock(t), text, images, labels = clock(of the value's noise))
 
+(noisy and value divided by their deviations, if the process says that of clean films.)
+
 Some of a film may be known: frames at their place (prediction, interpolation, filling in) or all of it, but
 small (upsampling). Either is a `Known`, and enters as further channels; known frames also stand in the noisy
 film itself, at their own time (LVDM, 2211.13221). What is known may itself be noisy, which keeps a network
@@ -20,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mutoscope.diffusion.process import Process
-from mutoscope.diffusion.schedule import Schedule, precise
+from mutoscope.diffusion.schedule import Schedule, precise, spread
 
 __all__ = ["Condition", "Conditioned", "Known", "enlarged", "shrunk"]
 
@@ -132,8 +134,26 @@ class Conditioned:
         if known is not None:
             film, t = known.beside(noisy), known.times(t)
             labels = self.process.clock(known.t).to(t).unsqueeze(1)
+        if self.process.deviation is not None:
+            film = self._normed(film, t, known, deviation=self.process.deviation)
         clock = self.process.clock(t)
         return self.network(film, clock, text=condition.text, images=condition.images, labels=labels)
+
+    def _normed(
+        self, film: Film, t: Float[Tensor, "b f"], known: Known | None, *, deviation: float
+    ) -> Float[Tensor, "b d f h w"]:
+        """The noisy film at variance 1, and so what is known of it; the mask as it is."""
+        schedule = self.process.noising()
+
+        def size(t: Float[Tensor, "b f"]) -> Float[Tensor, "b 1 f 1 1"]:
+            return spread(schedule.level(t).size(deviation), film).to(film)
+
+        if known is None:
+            return film / size(t)
+        channels = known.value.shape[1]
+        noisy, value, mask = film.tensor_split((channels, 2 * channels), dim=1)
+        shown = known.t.to(t).unsqueeze(1).expand_as(t)
+        return torch.cat([noisy / size(t), value / size(shown), mask], dim=1)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,26 @@
 These are settings, so that they travel with the weights: a network is of use only under the process that it
 was trained in. Its clock is the number that its sinusoid embeds: 1000 t, or, on a schedule that was made as a
 table, the step of the table, as public models have it.
+
+A network learns best what has variance 1, and pixels have less. With their `deviation` s said, it sees and
+says everything of films that are divided by theirs:
+
+    network(noisy / size(t), clock(t)) = prediction of clean / s,        size^2 = (alpha s)^2 + sigma^2
+
+which for a velocity is EDM's preconditioning (2206.00364, Table 1; `denoiser.Preconditioning`).
 """
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mutoscope.diffusion.betas import Betas, linear_betas, scaled_linear_betas, zero_terminal
+from mutoscope.diffusion.denoiser import Network, NetworkDenoiser
 from mutoscope.diffusion.prediction import Prediction
-from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Schedule
+from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Level, Schedule
 
 __all__ = ["Process"]
 
@@ -27,6 +36,7 @@ class Process(BaseModel):
 
     limit: of the cosine's log-SNR; a network that predicts the noise needs it finite. betas, steps,
     zero_terminal: of the tables only (linear: DDPM's; scaled_linear: Stable Diffusion's and LVDM's).
+    deviation: of the clean films, for a network that sees them at variance 1; None: as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,12 +47,23 @@ class Process(BaseModel):
     betas: tuple[float, float] = (0.00085, 0.012)
     steps: int = Field(default=TICKS, ge=2)
     zero_terminal: bool = False
+    deviation: float | None = Field(default=None, gt=0)
 
     def noising(self) -> Schedule:
         """alpha and sigma as functions of time."""
         if self.schedule == "cosine":
             return Cosine(limit=self.limit)
         return STRAIGHT if self.schedule == "straight" else self._table()
+
+    def seen(self, level: Level) -> Level:
+        """The shares of clean film and noise in what the network sees at a level."""
+        return level if self.deviation is None else level.normed(self.deviation)
+
+    def denoiser(self, network: Network, *, dtype: torch.dtype | None = None) -> NetworkDenoiser:
+        """What a network of this process makes of films; see `NetworkDenoiser`."""
+        return NetworkDenoiser(
+            network, self.noising(), self.prediction, dtype=dtype, deviation=self.deviation
+        )
 
     def clock(self, t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """What the network is told instead of the time t in [0, 1]."""

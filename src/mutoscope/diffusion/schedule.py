@@ -32,6 +32,16 @@ class Level:
         `noise`."""
         return spread(self.alpha, clean) * clean + spread(self.sigma, noise) * noise
 
+    def size(self, deviation: float) -> Float[Tensor, "b f"]:
+        """The deviation of the noisy film, if this is the clean one's."""
+        return torch.hypot(self.alpha * deviation, self.sigma)
+
+    def normed(self, deviation: float) -> "Level":
+        """The shares of the clean film divided by its deviation, and of the noise, in the noisy film divided
+        by its own: the squares add up to 1."""
+        size = self.size(deviation)
+        return Level(self.alpha * deviation / size, self.sigma / size)
+
 
 def spread(values: Float[Tensor, "*b f"], like: Float[Tensor, "n c f h w"]) -> Float[Tensor, "*b 1 f 1 1"]:
     """Per-frame numbers, laid over the films in `like`: on their device, in their dtype but at least

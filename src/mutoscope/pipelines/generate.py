@@ -233,8 +233,7 @@ class Pipeline(Filmmaker):
         return guided(denoiser, first, frames=lengths.film, negative=negative, weak=weak)
 
     def _denoiser(self, network: Network) -> NetworkDenoiser:
-        process = self.facts.process
-        return NetworkDenoiser(network, process.noising(), process.prediction, dtype=self.dtype)
+        return self.facts.process.denoiser(network, dtype=self.dtype)
 
     def _beside(self, weak: Model | UNetModel, *, in_place: bool) -> "_Weak":
         networks = networks_of(weak, dtype=self.dtype, device=self.device, in_place=in_place)

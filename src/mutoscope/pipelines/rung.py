@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mutoscope.diffusion import noise
 from mutoscope.diffusion.contrast import Autoguidance
-from mutoscope.diffusion.denoiser import Denoiser, NetworkDenoiser
+from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.guidance import ClassifierFree, Film, Guided, Times
 from mutoscope.diffusion.known import Condition, Conditioned, Known
 from mutoscope.diffusion.plan import full_sequence
@@ -73,9 +73,7 @@ class Rung:
         self.unet = prepared(unet, dtype, device=device, in_place=in_place)
         self.words, self.process, self.device = words, process, device
         self.schedule = process.noising()
-        self.denoiser = NetworkDenoiser(
-            Conditioned(self.unet, process), self.schedule, process.prediction, dtype=dtype
-        )
+        self.denoiser = process.denoiser(Conditioned(self.unet, process), dtype=dtype)
 
     @property
     def told(self) -> bool:

@@ -25,7 +25,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mutoscope.checkpoints.folder import ModelFacts
+from mutoscope.checkpoints.folder import ModelFacts, scheduler_of
 from mutoscope.checkpoints.hierarchy_folder import (
     HierarchyFacts,
     HierarchyModel,
@@ -121,6 +121,7 @@ class HierarchyRecipe(Settings):
         pieces = (self.pictures, self.keys, self.between, self.larger.pictures, self.larger.clips)
         if len({piece.unet.process.model_dump_json() for piece in pieces}) > 1:
             raise ValueError("the pieces have several processes; a hierarchy has one")
+        scheduler_of(pieces[0].unet.process, shift=1.0)  # refused before anything is learnt
         if self.between.unet.trainable != "temporal":
             raise ValueError("between.unet.trainable is all, and its words are those of the key frames")
         if self.network.in_channels != self.coder.z_dim:

@@ -72,6 +72,8 @@ class PixelRecipe(Settings):
         known = [piece.unet.known for piece in self.pieces]
         if any(self._stage(one) != self.stage for one in known):
             raise ValueError("pieces differ in what they know of a clip; a stage has one kind and factor")
+        if len({piece.unet.process.model_dump_json() for piece in self.pieces}) > 1:
+            raise ValueError("the pieces have several processes; a model has one")
         last = known[-1]
         if last is not None and last.kind == "small" and self.small_noise > last.noise:
             raise ValueError(f"small_noise is {self.small_noise}, and training shows {last.noise} at most")

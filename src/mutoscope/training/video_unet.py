@@ -143,10 +143,11 @@ class UNetTask:
         noise, t = self._noise(clean, generator), self._times(len(clean), generator)
         level = self.schedule.level(t)
         condition = Condition(self._text(coming.tokens), known, self._images(len(clean), clean.device))
-        said = self.network(level.mix(clean, noise), t, condition)
-        square = squares(said, kind=asked.process.prediction, clean=clean, noise=noise, level=level)
+        said, process = self.network(level.mix(clean, noise), t, condition), asked.process
+        kind, seen = process.prediction, process.seen(level)
+        square = squares(said, kind=kind, clean=clean / (process.deviation or 1), noise=noise, level=seen)
         error, unknown = reduce(square, "b c f h w -> b f", "mean"), self._unknown(known, t)
-        weight = asked.weighting(asked.process.prediction, level) * unknown
+        weight = asked.weighting(kind, seen) * unknown
         return {"loss": (weight * error).mean()} | self._parts(error.detach(), unknown)
 
     def _parts(self, error: Tensor, unknown: Tensor) -> dict[str, Tensor]:
