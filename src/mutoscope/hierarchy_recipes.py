@@ -10,6 +10,7 @@ lvdm          LVDM's hierarchy at the size of align: masks, noisy context, all w
 from typing import Any
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyFacts
+from mutoscope.diffusion.process import Process
 from mutoscope.models.image_autoencoder import ImageAutoencoderConfig
 from mutoscope.models.precision import Precision
 from mutoscope.models.unet_config import TimeConfig, UNetConfig, enlarging
@@ -66,6 +67,7 @@ def _tiny(steps: int, *, seed: int, optimizer: OptimizerSettings = STEADY) -> Tr
 PREDICTION = KnownSettings(kind="prediction", context=(0, 1, 2))
 BETWEEN = KnownSettings(kind="interpolation", every=4, unconditional=0.1)
 SMALL = KnownSettings(kind="small", factor=4, noise=0.3)
+DETAIL = Process(deviation=0.05, guesses=True)  # half of what an enlarged film lacks
 
 ALIGN_SMOKE = HierarchyRecipe(
     about="Align Your Latents on tiny clips, every stage, in seconds; its films are noise",
@@ -100,14 +102,15 @@ ALIGN_SMOKE = HierarchyRecipe(
         network=enlarging((16, 16)),
         pictures=UNetPiece(
             unet=UNetSettings(
-                clips=1, frames=0, pictures=2, patch=(16, 16), known=SMALL.model_copy(update={"factor": 2})
+                clips=1, frames=0, pictures=2, patch=(16, 16), known=SMALL.model_copy(update={"factor": 2}),
+                process=DETAIL,
             ),
             train=_tiny(3, seed=6),
         ),
         clips=UNetPiece(
             unet=UNetSettings(
                 clips=1, frames=2, patch=(16, 16), known=SMALL.model_copy(update={"factor": 2}),
-                trainable="temporal",
+                trainable="temporal", process=DETAIL,
             ),
             train=_tiny(3, seed=7),
         ),
@@ -147,11 +150,15 @@ ALIGN = HierarchyRecipe(
     larger=LargerStage(
         network=enlarging((16, 32, 64)),
         pictures=UNetPiece(
-            unet=UNetSettings(clips=2, frames=0, pictures=4, patch=(64, 64), known=SMALL),
+            unet=UNetSettings(
+                clips=2, frames=0, pictures=4, patch=(64, 64), known=SMALL, process=DETAIL
+            ),
             train=_training(steps=140, seed=6),
         ),
         clips=UNetPiece(
-            unet=UNetSettings(clips=2, frames=4, patch=(64, 64), known=SMALL, trainable="temporal"),
+            unet=UNetSettings(
+                clips=2, frames=4, patch=(64, 64), known=SMALL, trainable="temporal", process=DETAIL
+            ),
             train=_training(steps=70, seed=7),
         ),
     ),

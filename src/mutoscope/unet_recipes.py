@@ -9,7 +9,7 @@ vdm-larger-smoke, vdm-larger      a stage of a cascade: it makes films of those 
 vdm-between-smoke, vdm-between    another: it makes of 2 frames a second of them 8
 """
 
-from mutoscope.diffusion.objective import TrainingTimes, Weighting
+from mutoscope.diffusion.process import Process
 from mutoscope.models.precision import Precision
 from mutoscope.models.unet_config import UNetConfig, align, enlarging, vdm
 from mutoscope.training.footage import ClipSettings
@@ -21,6 +21,9 @@ from mutoscope.training.video_unet import MUON, WIDE, UNetSettings
 
 __all__ = ["UNET_RECIPES"]
 
+# Half of what pixels of the made world have: neighbours are alike, so most of what a patch shows is smaller
+# than its brightness (docs/journal.md).
+PIXELS = Process(deviation=0.2)
 GENTLE = MUON.model_copy(update={"muon_lr": 0.014, "adamw_lr": 1.4e-3})
 
 
@@ -39,18 +42,10 @@ def _network(
     )  # fmt: skip
 
 
-def _step(*, clips: int, frames: int, pictures: int, fine: bool = False) -> UNetSettings:
-    """What a step is made of, at the noise where films are decided; fine: there, and where grain goes.
-
-    Frames tell together, where each alone tells nothing, what is where, and words say it before them;
-    training at even times seldom goes there. EDM's weight keeps what is learnt there from the gradient of t
-    near 0, where a velocity's error is largest (docs/journal.md).
-    """
-    return UNetSettings(
-        clips=clips, frames=frames, pictures=pictures,
-        times=WIDE if fine else TrainingTimes(shift=6.0, std=1.7),
-        weighting=Weighting(name="edm", std=0.3),
-    )  # fmt: skip
+def _step(*, clips: int, frames: int, pictures: int) -> UNetSettings:
+    """What a step is made of, at wide times: near pure noise words and neighbours say what is where, which
+    even times seldom ask; near none of it grain goes."""
+    return UNetSettings(clips=clips, frames=frames, pictures=pictures, times=WIDE, process=PIXELS)
 
 
 def _training(
@@ -102,7 +97,7 @@ VDM = PixelRecipe(
             train=_training(minutes=30, seed=2, ema=0.998, decay=0.0, optimizer=GENTLE),
         ),
         UNetPiece(
-            unet=_step(clips=4, frames=16, pictures=4, fine=True),
+            unet=_step(clips=4, frames=16, pictures=4),
             train=_training(minutes=55, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
         ),
     ),
@@ -127,6 +122,7 @@ VDM_GPU = PixelRecipe(
 )
 
 HALF = KnownSettings(kind="small", factor=2, noise=0.3)
+DETAIL = Process(deviation=0.05, guesses=True)  # half of what an enlarged film lacks
 
 VDM_LARGER_SMOKE = PixelRecipe(
     about="a stage of a cascade on tiny patches, end to end; it blurs",
@@ -134,11 +130,11 @@ VDM_LARGER_SMOKE = PixelRecipe(
     network=enlarging((16, 16), time=align()),
     pieces=(
         UNetPiece(
-            unet=UNetSettings(clips=2, frames=0, pictures=4, patch=(16, 16), known=HALF),
+            unet=UNetSettings(clips=2, frames=0, pictures=4, patch=(16, 16), known=HALF, process=DETAIL),
             train=_tiny(4, seed=1),
         ),
         UNetPiece(
-            unet=UNetSettings(clips=2, frames=4, patch=(16, 16), known=HALF),
+            unet=UNetSettings(clips=2, frames=4, patch=(16, 16), known=HALF, process=DETAIL),
             train=_tiny(4, seed=2),
         ),
     ),
@@ -152,11 +148,11 @@ VDM_LARGER = PixelRecipe(
     network=enlarging((32, 64, 96), time=align()),
     pieces=(
         UNetPiece(
-            unet=UNetSettings(clips=4, frames=0, pictures=8, patch=(32, 32), known=HALF),
+            unet=UNetSettings(clips=4, frames=0, pictures=8, patch=(32, 32), known=HALF, process=DETAIL),
             train=_training(minutes=10, seed=1, ema=0.99, decay=0.0),
         ),
         UNetPiece(
-            unet=UNetSettings(clips=4, frames=8, patch=(32, 32), known=HALF),
+            unet=UNetSettings(clips=4, frames=8, patch=(32, 32), known=HALF, process=DETAIL),
             train=_training(minutes=30, seed=2, ema=0.998),
         ),
     ),
@@ -165,6 +161,7 @@ VDM_LARGER = PixelRecipe(
 )
 
 FOURTH = KnownSettings(kind="interpolation", every=4)
+CHANGE = Process(deviation=0.1, guesses=True)  # half of what fading frames lack
 
 VDM_BETWEEN_SMOKE = PixelRecipe(
     about="a stage of a cascade that puts frames between others, on tiny clips, end to end; they are blurs",
@@ -172,7 +169,7 @@ VDM_BETWEEN_SMOKE = PixelRecipe(
     network=_network((16, 32), text=None, layers=1, head=16, told=True),
     pieces=(
         UNetPiece(
-            unet=UNetSettings(clips=2, frames=5, known=FOURTH),
+            unet=UNetSettings(clips=2, frames=5, known=FOURTH, process=CHANGE),
             train=_tiny(6, seed=1),
         ),
     ),
@@ -186,7 +183,7 @@ VDM_BETWEEN = PixelRecipe(
     network=_network((96, 128), text=None, layers=1, patch=4, told=True),
     pieces=(
         UNetPiece(
-            unet=UNetSettings(clips=8, frames=9, known=FOURTH),
+            unet=UNetSettings(clips=8, frames=9, known=FOURTH, process=CHANGE),
             train=_training(minutes=30, seed=1, ema=0.998),
         ),
     ),

@@ -100,6 +100,14 @@ def test_the_upscaler_learns_of_clips_in_its_layers_over_frames_alone(whole: tup
     assert set(after) - set(before)
 
 
+def test_the_upscaler_is_used_in_its_own_process(made: HierarchyModel):
+    process = made.hierarchy.larger
+    assert process is not None and process.guesses and not made.facts.process.guesses
+    maker = Hierarchy(made, device="cpu")
+    assert maker.enlarger is not None and maker.enlarger.rung.process == process
+    assert maker._key.process == made.facts.process
+
+
 def test_decoder_layers_over_frames_leave_the_encoder_as_it_was(
     whole: tuple[Path, list[Event]], made: HierarchyModel
 ):
@@ -234,6 +242,7 @@ def test_recipes_are_complete_and_survive_json(name: str):
     "change",
     [
         {"keys.unet.frames": "4"}, {"pictures.unet.process.schedule": "linear"}, {"coder.z_dim": "6"},
+        {"larger.clips.unet.process.guesses": "false"},
         {"between.unet.trainable": "all"},
         {
             f"{piece}.unet.process.deviation": "0.4"
@@ -243,5 +252,6 @@ def test_recipes_are_complete_and_survive_json(name: str):
     ids=str,
 )  # fmt: skip
 def test_stages_that_do_not_fit_are_refused(change: dict[str, str]):
-    with pytest.raises(Exception, match=r"chain makes|several processes|latents 6|its words are|no public"):
+    said = r"chain makes|several processes|latents 6|its words are|no public scheduler"
+    with pytest.raises(Exception, match=said):
         recipe_of(**change)

@@ -86,6 +86,7 @@ EVERY_KIND: dict[str, dict[str, Any]] = {
     "noise, on a table": {"process": Process(schedule="scaled_linear", prediction="noise")},
     "flow, on the straight line": {"process": Process(schedule="straight", prediction="flow")},
     "films of a deviation": {"process": Process(deviation=0.4), "known": KNOWN},
+    "what a guess lacks": {"process": Process(guesses=True), "known": KNOWN},
     "mixed noise": {"prior": {"name": "mixed"}},
     "min-SNR": {"weighting": {"name": "min_snr"}},
     "times of their own": {"times": {"distribution": "uniform", "independent": 1.0}},
@@ -308,6 +309,8 @@ def test_settings_that_ask_for_nothing_are_refused():
         UNetSettings(frames=0, pictures=0)
     with pytest.raises(ValueError, match="show no frame of themselves"):
         UNetSettings(frames=0, pictures=2, known=KNOWN)
+    with pytest.raises(ValueError, match="nothing is known to guess from"):
+        UNetSettings(process=Process(guesses=True))
 
 
 def test_the_settings_name_the_networks_and_what_is_asked():

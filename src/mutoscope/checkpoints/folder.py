@@ -265,9 +265,10 @@ def scheduler_of(process: Process, *, shift: float) -> dict[str, Any]:
     if process == FLOW:
         return {"_class_name": PARTS["scheduler"][1], "shift": shift}
     kinds = {"velocity": "v_prediction", "noise": "epsilon", "clean": "sample"}
-    if process.deviation is not None:
+    if process.deviation is not None or process.guesses:
         raise Refusal(
-            f"a network that sees films of deviation {process.deviation} at 1: no public scheduler has that"
+            f"deviation is {process.deviation} and guesses {process.guesses}: no public scheduler shows a "
+            "network films at variance 1 or without a first guess; leave both away"
         )
     if process.schedule != "cosine" or process.prediction not in kinds:
         raise Refusal(

@@ -34,6 +34,7 @@ from mutoscope.checkpoints.folder import (
     write_json,
     written_whole,
 )
+from mutoscope.diffusion.process import Process
 from mutoscope.models.image_autoencoder import ImageAutoencoder
 from mutoscope.models.unet import UNet
 from mutoscope.models.words import Words
@@ -59,7 +60,8 @@ class HierarchyFacts(BaseModel):
     frames one is known to the interpolation, and `rounds` how often it is used. span: frames it sees at a
     time, a multiple of `every` and one. scale: how much larger the upscaler makes a film, which it is shown
     as noisy as at time `small_noise`. chunk: frames decoded and enlarged at a time; neighbours share
-    `overlap` of them, where they fade into each other. steps_between, steps_larger: of sampling.
+    `overlap` of them, where they fade into each other. steps_between, steps_larger: of sampling. larger: the
+    process of the upscaler; None: that of the others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,6 +79,7 @@ class HierarchyFacts(BaseModel):
     overlap: int = Field(default=2, ge=0)
     steps_between: int = Field(default=12, ge=1)
     steps_larger: int = Field(default=6, ge=1)
+    larger: Process | None = None
 
     @property
     def stride(self) -> int:

@@ -2,7 +2,8 @@
 
     network(noisy | value * mask | mask, clock(t), text, images, labels = clock(of the value's noise))
 
-(noisy and value divided by their deviations, if the process says that of clean films.)
+Where the process says that what is known gives a first guess of the film (`Known.guess`), the network sees
+and says what the guess lacks.
 
 Some of a film may be known: frames at their place (prediction, interpolation, filling in) or all of it, but
 small (upsampling). Either is a `Known`, and enters as further channels; known frames also stand in the noisy
@@ -35,13 +36,15 @@ class Known:
 
     value: "b c f h w", of any content where nothing is known. mask: "b 1 f h w", 1 where the value is known,
     0 elsewhere. t: "b", how noisy the value is, as a time in [0, 1] of the film's own schedule; 0 is clean.
-    stands: the value is what the film itself is there, and not a version of it.
+    stands: the value is what the film itself is there, and not a version of it. clear: the value before it
+    was made noisy; None: it was not.
     """
 
     value: Film
     mask: Float[Tensor, "b 1 f h w"]
     t: Float[Tensor, " b"]
     stands: bool = True
+    clear: Film | None = None
 
     @classmethod
     def nothing(cls, like: Film) -> "Known":
@@ -70,7 +73,7 @@ class Known:
         """The same, as noisy as a film is at time t."""
         level = schedule.level(repeat(precise(t), "b -> b f", f=noise.shape[2]))
         value = level.mix(precise(self.value), precise(noise))
-        return replace(self, value=value.to(self.value), t=t.to(self.t))
+        return replace(self, value=value.to(self.value), t=t.to(self.t), clear=self._clear)
 
     def of(self, samples: Bool[Tensor, " b"]) -> "Known":
         """The same of these samples; nothing is known of the others."""
@@ -79,16 +82,30 @@ class Known:
     def window(self, top: int, left: int, *, height: int, width: int) -> "Known":
         """The part in a rectangle of every frame, counted in the film's own pixels."""
         rows, columns = slice(top, top + height), slice(left, left + width)
-        return replace(self, value=self.value[..., rows, columns], mask=self.mask[..., rows, columns])
+        value, mask = self.value[..., rows, columns], self.mask[..., rows, columns]
+        clear = None if self.clear is None else self.clear[..., rows, columns]
+        return replace(self, value=value, mask=mask, clear=clear)
 
-    def beside(self, noisy: Film) -> Float[Tensor, "b d f h w"]:
-        """The noisy film, known frames in place, with what is known as further channels, d = 2 c + 1."""
-        mask, value = self.mask.to(noisy), self.value.to(noisy)
-        film = torch.where(mask > 0, value, noisy) if self.stands else noisy
-        return torch.cat([film, value * mask, mask], dim=1)
+    def placed(self, noisy: Film) -> Film:
+        """The noisy film, known frames in their places."""
+        return torch.where(self.mask.to(noisy) > 0, self.value.to(noisy), noisy) if self.stands else noisy
+
+    def told(self, noisy: Film) -> list[Tensor]:
+        """What is known, and where, as further channels of the noisy film."""
+        mask = self.mask.to(noisy)
+        return [self.value.to(noisy) * mask, mask]
+
+    def guess(self) -> Film:
+        """The film as far as can be told without a network: its small version enlarged, or known frames that
+        fade into each other; zeros where nothing is known."""
+        return faded(self._clear, self.which) if self.stands else self._clear * self.mask
+
+    @property
+    def _clear(self) -> Film:
+        return self.value if self.clear is None else self.clear
 
     def times(self, t: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:
-        """Of every frame of `beside`: of known ones that of their value."""
+        """Of every frame of `placed`: of known ones that of their value."""
         return torch.where(self.which, self.t.to(t).unsqueeze(1), t) if self.stands else t
 
 
@@ -102,6 +119,23 @@ def enlarged(film: Film, *, height: int, width: int) -> Float[Tensor, "b c f hei
 def shrunk(film: Film, factor: int) -> Float[Tensor, "b c f height width"]:
     """The mean of every factor x factor square; sides that are no multiple lose their last pixels."""
     return functional.avg_pool3d(film, (1, factor, factor))
+
+
+def faded(film: Film, which: Bool[Tensor, "b f"]) -> Film:
+    """These frames of a film, and others faded between the nearest on both sides, or equal to the nearest
+    where there are some on one side alone; zeros if there are none."""
+    count = which.shape[1]
+    place = torch.arange(count, device=which.device).expand_as(which)
+    before = torch.where(which, place, -1).cummax(dim=1).values
+    after = torch.where(which, place, count).flip(1).cummin(dim=1).values.flip(1)
+    before, after = torch.where(before < 0, after, before), torch.where(after == count, before, after)
+    share = (place - before) / (after - before).clamp(min=1)
+    left, right = (
+        torch.take_along_dim(precise(film), rearrange(end.clamp(0, count - 1), "b f -> b 1 f 1 1"), dim=2)
+        for end in (before, after)
+    )
+    some = which.any(dim=1, keepdim=True).expand_as(which)
+    return (torch.lerp(left, right, spread(share, film)) * spread(some.to(share), film)).to(film)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,31 +163,18 @@ class Conditioned:
     process: Process
 
     def __call__(self, noisy: Film, t: Float[Tensor, "b f"], condition: Condition) -> Film:
-        known, labels = condition.known, None
-        film = noisy
+        known, process = condition.known, self.process
+        film, beside, labels, guess = noisy, [], None, None
         if known is not None:
-            film, t = known.beside(noisy), known.times(t)
-            labels = self.process.clock(known.t).to(t).unsqueeze(1)
-        if self.process.deviation is not None:
-            film = self._normed(film, t, known, deviation=self.process.deviation)
-        clock = self.process.clock(t)
-        return self.network(film, clock, text=condition.text, images=condition.images, labels=labels)
-
-    def _normed(
-        self, film: Film, t: Float[Tensor, "b f"], known: Known | None, *, deviation: float
-    ) -> Float[Tensor, "b d f h w"]:
-        """The noisy film at variance 1, and so what is known of it; the mask as it is."""
-        schedule = self.process.noising()
-
-        def size(t: Float[Tensor, "b f"]) -> Float[Tensor, "b 1 f 1 1"]:
-            return spread(schedule.level(t).size(deviation), film).to(film)
-
-        if known is None:
-            return film / size(t)
-        channels = known.value.shape[1]
-        noisy, value, mask = film.tensor_split((channels, 2 * channels), dim=1)
-        shown = known.t.to(t).unsqueeze(1).expand_as(t)
-        return torch.cat([noisy / size(t), value / size(shown), mask], dim=1)
+            film, t = known.placed(noisy), known.times(t)
+            beside = known.told(noisy)
+            labels = process.clock(known.t).to(t).unsqueeze(1)
+            guess = known.guess() if process.guesses else None
+        level = process.noising().level(t)
+        film = torch.cat([process.shown(film, level, guess=guess), *beside], dim=1)
+        clock = process.clock(t)
+        said = self.network(film, clock, text=condition.text, images=condition.images, labels=labels)
+        return said if guess is None else said + process.perfect(guess, level).to(said)
 
 
 if __name__ == "__main__":

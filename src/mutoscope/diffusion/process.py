@@ -11,7 +11,13 @@ says everything of films that are divided by theirs:
 
     network(noisy / size(t), clock(t)) = prediction of clean / s,        size^2 = (alpha s)^2 + sigma^2
 
-which for a velocity is EDM's preconditioning (2206.00364, Table 1; `denoiser.Preconditioning`).
+which for a velocity is EDM's preconditioning (2206.00364, Table 1; `denoiser.Preconditioning`). Where what is
+known of a film gives a first `guess` of it, a network may be asked for what that lacks:
+
+    network((noisy - alpha guess) / size(t), clock(t)) = prediction of (clean - guess) / s
+
+as SRDiff does (2104.14951) with small versions; s is then the deviation of the difference. To what it says is
+added what it would say of the guess alone, which makes it a prediction of clean / s again.
 """
 
 from typing import Literal
@@ -23,12 +29,13 @@ from torch import Tensor
 
 from mutoscope.diffusion.betas import Betas, linear_betas, scaled_linear_betas, zero_terminal
 from mutoscope.diffusion.denoiser import Network, NetworkDenoiser
-from mutoscope.diffusion.prediction import Prediction
-from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Level, Schedule
+from mutoscope.diffusion.prediction import Prediction, target
+from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Level, Schedule, precise, spread
 
 __all__ = ["Process"]
 
 TICKS = 1000
+Film = Float[Tensor, "b c f h w"]
 
 
 class Process(BaseModel):
@@ -36,7 +43,8 @@ class Process(BaseModel):
 
     limit: of the cosine's log-SNR; a network that predicts the noise needs it finite. betas, steps,
     zero_terminal: of the tables only (linear: DDPM's; scaled_linear: Stable Diffusion's and LVDM's).
-    deviation: of the clean films, for a network that sees them at variance 1; None: as they are.
+    deviation: of the clean films, for a network that sees them at variance 1; None: as they are. guesses: the
+    network is asked for what the first guess of a film lacks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +56,7 @@ class Process(BaseModel):
     steps: int = Field(default=TICKS, ge=2)
     zero_terminal: bool = False
     deviation: float | None = Field(default=None, gt=0)
+    guesses: bool = False
 
     def noising(self) -> Schedule:
         """alpha and sigma as functions of time."""
@@ -58,6 +67,16 @@ class Process(BaseModel):
     def seen(self, level: Level) -> Level:
         """The shares of clean film and noise in what the network sees at a level."""
         return level if self.deviation is None else level.normed(self.deviation)
+
+    def shown(self, noisy: Film, level: Level, *, guess: Film | None = None) -> Film:
+        """What the network sees of a noisy film."""
+        film = noisy if guess is None else noisy - spread(level.alpha, noisy) * guess
+        return (film if self.deviation is None else film / spread(level.size(self.deviation), film)).to(noisy)
+
+    def perfect(self, clean: Film, level: Level) -> Film:
+        """What a perfect network says at a level where there is no noise, only this film."""
+        scaled = precise(clean) / (self.deviation or 1)
+        return target(self.prediction, clean=scaled, noise=torch.zeros_like(scaled), level=self.seen(level))
 
     def denoiser(self, network: Network, *, dtype: torch.dtype | None = None) -> NetworkDenoiser:
         """What a network of this process makes of films; see `NetworkDenoiser`."""

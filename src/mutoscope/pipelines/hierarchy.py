@@ -24,7 +24,9 @@ from torch import Tensor
 from mutoscope.checkpoints.hierarchy_folder import HierarchyModel
 from mutoscope.diffusion.known import Known, shrunk
 from mutoscope.diffusion.noise import stream
+from mutoscope.diffusion.process import Process
 from mutoscope.models.precision import Precision, default_device, fast_dtype, prepared
+from mutoscope.models.unet import UNet
 from mutoscope.pipelines.enlarger import Enlarger, Kept, faded, padded, pieces
 from mutoscope.pipelines.filmmaker import Filmmaker
 from mutoscope.pipelines.generate import Step
@@ -62,23 +64,20 @@ class Hierarchy(Filmmaker):
         self.facts, self.weights, self.reads = model.facts, model.fingerprint, model.words
         self.chain, self._in_place = model.hierarchy, in_place
         self.autoencoder = prepared(model.autoencoder, self.dtype, device=self.device, in_place=in_place)
-        self._key = self._rung(model.unet, model)
-        self._finer = None if model.interpolation is None else self._rung(model.interpolation, model)
+        process = model.facts.process
+        self._key = self._rung(model.unet, model, process)
+        self._finer = None if model.interpolation is None else self._rung(model.interpolation, model, process)
         self.enlarger = None if model.upscaler is None else self._enlarger(model.upscaler, model)
         self.rounds = 0 if self._finer is None else self.chain.rounds
 
-    def _rung(self, unet: Any, model: HierarchyModel) -> Rung:
+    def _rung(self, unet: UNet, model: HierarchyModel, process: Process) -> Rung:
         words = None if unet.config.text_dim is None else model.words
-        return Rung(
-            unet, words, model.facts.process, dtype=self.dtype, device=self.device, in_place=self._in_place
-        )
+        return Rung(unet, words, process, dtype=self.dtype, device=self.device, in_place=self._in_place)
 
-    def _enlarger(self, unet: Any, model: HierarchyModel) -> Enlarger:
+    def _enlarger(self, unet: UNet, model: HierarchyModel) -> Enlarger:
         chain = self.chain
-        return Enlarger(
-            self._rung(unet, model), chain.scale, chain.small_noise, chain.chunk, chain.overlap,
-            chain.steps_larger,
-        )  # fmt: skip
+        rung = self._rung(unet, model, chain.larger or model.facts.process)
+        return Enlarger(rung, chain.scale, chain.small_noise, chain.chunk, chain.overlap, chain.steps_larger)
 
     @property
     def scale(self) -> int:

@@ -118,10 +118,12 @@ class HierarchyRecipe(Settings):
         for name, frames in wanted.items():
             if found[name] != frames:
                 raise ValueError(f"{name} is {found[name]}, and the chain makes {frames} at a time")
-        pieces = (self.pictures, self.keys, self.between, self.larger.pictures, self.larger.clips)
-        if len({piece.unet.process.model_dump_json() for piece in pieces}) > 1:
-            raise ValueError("the pieces have several processes; a hierarchy has one")
-        scheduler_of(pieces[0].unet.process, shift=1.0)  # refused before anything is learnt
+        for pieces in ((self.pictures, self.keys, self.between), (self.larger.pictures, self.larger.clips)):
+            if len({piece.unet.process.model_dump_json() for piece in pieces}) > 1:
+                raise ValueError(
+                    "the pieces have several processes; a hierarchy has one, its upscaler another"
+                )
+        scheduler_of(self.keys.unet.process, shift=1.0)  # refused before anything is learnt
         if self.between.unet.trainable != "temporal":
             raise ValueError("between.unet.trainable is all, and its words are those of the key frames")
         if self.network.in_channels != self.coder.z_dim:
@@ -330,7 +332,8 @@ class _Course:
 
     def model(self) -> HierarchyModel:
         """The model as it stands, of as many parts as there are."""
-        recipe, clips, chain = self.recipe, self.recipe.clips, self.recipe.chain
+        recipe, clips = self.recipe, self.recipe.clips
+        chain = recipe.chain.model_copy(update={"larger": recipe.larger.clips.unet.process})
         rounds, scale = chain.rounds if self.between else 0, chain.scale if self.larger else 1
         facts = ModelFacts(
             fps=recipe.clips_after(rounds).fps, frames=(chain.keys - 1) * chain.every**rounds + 1,

@@ -79,6 +79,8 @@ class UNetSettings(BaseModel):
             raise ValueError("no frames and no pictures: an example needs one of them")
         if not self.frames and self.known is not None and self.known.kind != "small":
             raise ValueError(f"known is {self.known.kind}, and pictures show no frame of themselves")
+        if self.known is None and self.process.guesses:
+            raise ValueError("process.guesses is true, and nothing is known to guess from; set known")
         return self
 
 

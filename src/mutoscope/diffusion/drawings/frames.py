@@ -161,7 +161,16 @@ def known() -> Figure:
     return Figure(
         "Known: the channels of a network, from the top: the noisy film, what is known of it, where",
         [
-            Heat(name, "frame", "channel", _channels(each.beside(noisy)), -2, 2, square=True, tile=12)
+            Heat(
+                name,
+                "frame",
+                "channel",
+                _channels(_seen(each, noisy)),
+                -2,
+                2,
+                square=True,
+                tile=12,
+            )
             for name, each in told.items()
         ],
     )
@@ -173,6 +182,10 @@ def _passing() -> Tensor:
     middle = rearrange(torch.linspace(1, 10, 6, dtype=torch.float64), "f -> f 1 1")
     square = (rearrange(place, "w -> 1 1 w") - middle) ** 2 + (rearrange(place, "h -> 1 h 1") - 5.5) ** 2
     return rearrange(3 * torch.exp(-square / 8) - 1, "f h w -> 1 1 f h w")
+
+
+def _seen(known: Known, noisy: Tensor) -> Tensor:
+    return torch.cat([known.placed(noisy), *known.told(noisy)], dim=1)
 
 
 def _channels(film: Tensor) -> Tensor:
