@@ -182,7 +182,7 @@ def test_a_network_is_asked_for_what_the_guess_lacks(kind: Prediction, deviation
 
     denoiser = process.denoiser(Conditioned(perfect, process))
     torch.testing.assert_close(denoiser(level.mix(clean, noise), t, Condition(known=known)), clean)
-    expected = process.shown(level.mix(missing, noise), level)
+    expected = process.shown(level.mix(missing, noise), t)
     torch.testing.assert_close(seen["film"], expected, rtol=1e-9, atol=1e-9)
 
 

@@ -117,7 +117,9 @@ def test_a_stage_that_reads_no_words_needs_none():
     silent = SpatialStage(stage_model(words=False), precision="float32", device="cpu")
     work = Work.of(silent, Upscale(), [coarse(frames=2)], steps=1)
     assert work.made(silent).size == (16, 16)
-    assert any("reads no words" in remark for remark in work.remarks(silent))
+    told = Work.of(silent, Upscale(), [coarse(frames=2)], steps=1, prompt="a man")
+    said = [any("reads no words" in remark for remark in one.remarks(silent)) for one in (work, told)]
+    assert said == [False, True], "of words that were given"
     with pytest.raises(Refusal, match="guidance is 2"):
         Work.of(silent, Upscale(), [coarse(frames=2)], guidance=2.0)
 

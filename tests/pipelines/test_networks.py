@@ -1,11 +1,12 @@
 """Films of a U-Net on pixels: made by the same pipeline, and going on by the same tasks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from mutoscope.checkpoints.unet_folder import save_unet_model
+from mutoscope.checkpoints.unet_folder import UNetModel, save_unet_model
 from mutoscope.diffusion.denoiser import GaussianDenoiser
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.prior import Fresh
@@ -145,3 +146,24 @@ def test_nothing_held_or_all_held_is_the_denoiser_itself():
 def test_the_vdm_process_of_the_model_is_the_pipelines(pipeline: Pipeline):
     denoiser = pipeline.denoiser(pipeline.request(WORDS, guidance=1.0))
     assert denoiser.schedule == Process().noising()
+
+
+def of_process(process: Process, *, seed: int = 0) -> UNetModel:
+    model = tiny_unet_model(seed)
+    return replace(model, facts=model.facts.model_copy(update={"process": process}))
+
+
+def test_a_weak_model_says_what_it_says_in_its_own_process():
+    weak = of_process(Process(prediction="clean", deviation=0.3), seed=1)
+    both = Pipeline(tiny_unet_model(), precision="float32", device="cpu", weak=weak)
+    alone = Pipeline(weak, precision="float32", device="cpu")
+    noisy, t = torch.randn(1, 3, 4, 8, 8), torch.full((1, 4), 0.4)
+    network, words = alone._networks.flow(together=False), alone._networks.remember([WORDS])
+    said = weak.facts.process.denoiser(network)(noisy, t, words)
+    assert both._weak is not None
+    assert torch.equal(both._weak.denoiser([WORDS])(noisy, t, None), said)
+
+
+def test_a_weak_model_of_another_schedule_is_refused():
+    with pytest.raises(Refusal, match="noise on the schedule straight, this one on cosine"):
+        Pipeline(tiny_unet_model(), device="cpu", weak=of_process(Process(schedule="straight")))

@@ -157,10 +157,12 @@ class Conditioned:
     """A network that takes channels, a clock and labels, as one that takes a film, a time and a `Condition`.
 
     This is the network of a `NetworkDenoiser`, and what training calls: both put the input together here.
+    dtype: what the network computes in; None leaves the film as it comes.
     """
 
     network: Callable[..., Tensor]
     process: Process
+    dtype: torch.dtype | None = None
 
     def __call__(self, noisy: Film, t: Float[Tensor, "b f"], condition: Condition) -> Film:
         known, process = condition.known, self.process
@@ -170,11 +172,10 @@ class Conditioned:
             beside = known.told(noisy)
             labels = process.clock(known.t).to(t).unsqueeze(1)
             guess = known.guess() if process.guesses else None
-        level = process.noising().level(t)
-        film = torch.cat([process.shown(film, level, guess=guess), *beside], dim=1)
+        film = torch.cat([process.shown(film, t, guess=guess), *beside], dim=1).to(self.dtype or noisy.dtype)
         clock = process.clock(t)
         said = self.network(film, clock, text=condition.text, images=condition.images, labels=labels)
-        return said if guess is None else said + process.perfect(guess, level).to(said)
+        return said if guess is None else precise(said) + process.perfect(guess, t)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ as SRDiff does (2104.14951) with small versions; s is then the deviation of the 
 added what it would say of the guess alone, which makes it a prediction of clean / s again.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -64,19 +64,28 @@ class Process(BaseModel):
             return Cosine(limit=self.limit)
         return STRAIGHT if self.schedule == "straight" else self._table()
 
+    @property
+    def noising_settings(self) -> dict[str, Any]:
+        """What `noising` depends on."""
+        return self.model_dump(exclude={"prediction", "deviation", "guesses"})
+
     def seen(self, level: Level) -> Level:
         """The shares of clean film and noise in what the network sees at a level."""
         return level if self.deviation is None else level.normed(self.deviation)
 
-    def shown(self, noisy: Film, level: Level, *, guess: Film | None = None) -> Film:
+    def shown(self, noisy: Film, t: Float[Tensor, "b f"], *, guess: Film | None = None) -> Film:
         """What the network sees of a noisy film."""
-        film = noisy if guess is None else noisy - spread(level.alpha, noisy) * guess
-        return (film if self.deviation is None else film / spread(level.size(self.deviation), film)).to(noisy)
+        film, level = noisy, self.noising().level
+        if guess is not None:
+            film = film - spread(level(t).alpha, film) * guess
+        if self.deviation is not None:
+            film = film / spread(level(t).size(self.deviation), film)
+        return film
 
-    def perfect(self, clean: Film, level: Level) -> Film:
-        """What a perfect network says at a level where there is no noise, only this film."""
-        scaled = precise(clean) / (self.deviation or 1)
-        return target(self.prediction, clean=scaled, noise=torch.zeros_like(scaled), level=self.seen(level))
+    def perfect(self, clean: Film, t: Float[Tensor, "b f"]) -> Film:
+        """What a perfect network would say of this film if the noise were none, in float32 or better."""
+        scaled, level = precise(clean) / (self.deviation or 1), self.seen(self.noising().level(t))
+        return target(self.prediction, clean=scaled, noise=torch.zeros_like(scaled), level=level)
 
     def denoiser(self, network: Network, *, dtype: torch.dtype | None = None) -> NetworkDenoiser:
         """What a network of this process makes of films; see `NetworkDenoiser`."""

@@ -26,9 +26,10 @@ from torch import Tensor
 
 from mutoscope.checkpoints.folder import Model
 from mutoscope.checkpoints.unet_folder import UNetModel
-from mutoscope.diffusion.denoiser import Denoiser, Network, NetworkDenoiser
+from mutoscope.diffusion.denoiser import Denoiser
 from mutoscope.diffusion.plan import Plan
 from mutoscope.diffusion.prior import Fresh, Prior
+from mutoscope.diffusion.process import Process
 from mutoscope.diffusion.sampler import State
 from mutoscope.diffusion.schedule import size_shift
 from mutoscope.models.precision import Precision, default_device, fast_dtype
@@ -224,16 +225,14 @@ class Pipeline(Filmmaker):
 
     def _guided(self, requests: Sequence[Request], *, together: bool) -> Denoiser:
         first, lengths, own = requests[0], self._lengths(requests[0]), self._networks
-        denoiser = seen(self._denoiser(own.flow(together=together)), first, lengths=lengths)
+        denoiser = self.facts.process.denoiser(own.flow(together=together), dtype=own.takes)
+        denoiser = seen(denoiser, first, lengths=lengths)
         negative = own.remember([one.negative for one in requests]) if needs_negative(first) else None
         weak = None
         if first.method.weak and self._weak is not None:
-            asked_for = [one.prompt for one in requests]
-            weak = seen(self._denoiser(self._weak.flow(asked_for)), first, lengths=lengths)
+            weak = self._weak.denoiser([one.prompt for one in requests])
+            weak = seen(weak, first, lengths=lengths)
         return guided(denoiser, first, frames=lengths.film, negative=negative, weak=weak)
-
-    def _denoiser(self, network: Network) -> NetworkDenoiser:
-        return self.facts.process.denoiser(network, dtype=self.dtype)
 
     def _beside(self, weak: Model | UNetModel, *, in_place: bool) -> "_Weak":
         networks = networks_of(weak, dtype=self.dtype, device=self.device, in_place=in_place)
@@ -242,7 +241,13 @@ class Pipeline(Filmmaker):
                 f"the weak model {weak.facts.name} has latents of {networks.channels} channels, this one of "
                 f"{self._networks.channels}: name one that was trained on the same autoencoder"
             )
-        return _Weak(networks, weak.fingerprint or "unsaved")
+        own, other = self.facts.process, weak.facts.process
+        if other.noising_settings != own.noising_settings:
+            raise Refusal(
+                f"the weak model {weak.facts.name} knows noise on the schedule {other.schedule}, this one on "
+                f"{own.schedule}: name one of the same schedule and its settings"
+            )
+        return _Weak(networks, other, weak.fingerprint or "unsaved")
 
     def _frames(self, pictures: int) -> int:
         """Latent frames of so many pictures, in whole patches."""
@@ -271,15 +276,16 @@ class Pipeline(Filmmaker):
 
 @dataclass(frozen=True, eq=False)
 class _Weak:
-    """The networks of a weaker model, with its own way of reading words."""
+    """The networks of a weaker model, with its own way of reading words and its own kind of prediction."""
 
     networks: Networks
+    process: Process
     fingerprint: str
 
-    def flow(self, texts: Sequence[str]) -> Network:
-        """Its predictions under these words, whatever the condition of the model beside it."""
+    def denoiser(self, texts: Sequence[str]) -> Denoiser:
+        """What it says under these words, whatever the condition of the model beside it."""
         network, told = self.networks.flow(together=False), self.networks.remember(texts)
-        return lambda noisy, t, _: network(noisy, t, told)
+        return self.process.denoiser(lambda noisy, t, _: network(noisy, t, told), dtype=self.networks.takes)
 
 
 def _alike(requests: Sequence[Request]) -> Request:

@@ -41,7 +41,7 @@ class Networks(ABC):
 
     words: tokenizer and text encoder, None for a model that reads no words. time_stride: pictures in a latent
     frame; the first holds one. space_stride: pixels across a latent. channels: of latents. patch: frames,
-    height and width of what the network sees as one.
+    height and width of what the network sees as one. takes: the dtype of the films that `flow` is given.
     """
 
     words: Words | None
@@ -49,6 +49,7 @@ class Networks(ABC):
     space_stride: int
     channels: int
     patch: tuple[int, int, int]
+    takes: torch.dtype
 
     @abstractmethod
     def remember(self, texts: Sequence[str]) -> Any:
@@ -85,6 +86,7 @@ class TransformerNetworks(Networks):
 
     def __init__(self, model: Model, *, dtype: torch.dtype, device: torch.device, in_place: bool) -> None:
         self.dtype, self.device, self.words = dtype, device, model.words
+        self.takes = dtype
         self.transformer = prepared(model.transformer, dtype, device=device, in_place=in_place)
         self.autoencoder = prepared(model.autoencoder, dtype, device=device, in_place=in_place)
         config = self.transformer.config
@@ -133,6 +135,7 @@ class UNetNetworks(Networks):
     the others towards what would explain them (reconstruction guidance)."""
 
     time_stride, space_stride = 1, 1
+    takes = torch.float32  # a first guess is subtracted before anything is rounded
 
     def __init__(self, model: UNetModel, *, dtype: torch.dtype, device: torch.device, in_place: bool) -> None:
         self.dtype, self.device, self.words = dtype, device, model.words
@@ -140,7 +143,7 @@ class UNetNetworks(Networks):
         config = self.unet.config
         self.channels, self.patch = config.out_channels, (1, config.factor, config.factor)
         self.told = config.in_channels > config.out_channels
-        self.network = Conditioned(self.unet, model.facts.process)
+        self.network = Conditioned(self.unet, model.facts.process, dtype)
 
     @torch.no_grad()
     def remember(self, texts: Sequence[str]) -> Condition:
