@@ -133,7 +133,7 @@ ALIGN = HierarchyRecipe(
     text=TextSettings(heads=2, ffn_dim=160),
     pictures=UNetPiece(
         unet=UNetSettings(clips=4, frames=0, pictures=12, times=WIDE),
-        train=_training(steps=260, seed=2, optimizer=MUON),
+        train=_training(steps=230, seed=2, optimizer=MUON),
     ),
     keys=UNetPiece(
         unet=UNetSettings(clips=4, frames=8, trainable="temporal", known=PREDICTION),

@@ -9,6 +9,7 @@ vdm-larger-smoke, vdm-larger      a stage of a cascade: it makes films of those 
 vdm-between-smoke, vdm-between    another: it makes of 2 frames a second of them 8
 """
 
+from mutoscope.diffusion.objective import TrainingTimes, Weighting
 from mutoscope.diffusion.process import Process
 from mutoscope.models.precision import Precision
 from mutoscope.models.unet_config import UNetConfig, align, enlarging, vdm
@@ -21,9 +22,6 @@ from mutoscope.training.video_unet import MUON, WIDE, UNetSettings
 
 __all__ = ["UNET_RECIPES"]
 
-# Half of what pixels of the made world have: neighbours are alike, so most of what a patch shows is smaller
-# than its brightness (docs/journal.md).
-PIXELS = Process(deviation=0.2)
 GENTLE = MUON.model_copy(update={"muon_lr": 0.014, "adamw_lr": 1.4e-3})
 
 
@@ -42,10 +40,18 @@ def _network(
     )  # fmt: skip
 
 
-def _step(*, clips: int, frames: int, pictures: int) -> UNetSettings:
-    """What a step is made of, at wide times: near pure noise words and neighbours say what is where, which
-    even times seldom ask; near none of it grain goes."""
-    return UNetSettings(clips=clips, frames=frames, pictures=pictures, times=WIDE, process=PIXELS)
+def _step(*, clips: int, frames: int, pictures: int, fine: bool = False) -> UNetSettings:
+    """What a step is made of, at the noise where films are decided; fine: there, and where grain goes.
+
+    Frames tell together, where each alone tells nothing, what is where, and words say it before them;
+    training at even times seldom goes there. EDM's weight keeps what is learnt there from the gradient of t
+    near 0, where a velocity's error is largest (docs/journal.md).
+    """
+    return UNetSettings(
+        clips=clips, frames=frames, pictures=pictures,
+        times=WIDE if fine else TrainingTimes(shift=6.0, std=1.7),
+        weighting=Weighting(name="edm", std=0.3),
+    )  # fmt: skip
 
 
 def _training(
@@ -97,7 +103,7 @@ VDM = PixelRecipe(
             train=_training(minutes=30, seed=2, ema=0.998, decay=0.0, optimizer=GENTLE),
         ),
         UNetPiece(
-            unet=_step(clips=4, frames=16, pictures=4),
+            unet=_step(clips=4, frames=16, pictures=4, fine=True),
             train=_training(minutes=55, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
         ),
     ),
