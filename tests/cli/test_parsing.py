@@ -37,7 +37,7 @@ def test_settings_reach_the_command():
     ("line", "said"),
     [
         ("trane smoke", "no command 'trane'; did you mean train?"),
-        ("generate", "PROMPT"),
+        ("reproduce", "FILE"),
         ("generate x --stepz 3", "did you mean --steps?"),
         ("generate x --steps many", "--steps is 'many', which is no number"),
         ("evaluate everything", "everything"),
