@@ -7,7 +7,7 @@ drew, at the model's size, length and rate, are made noisy, and the network gues
 
     error(t) = mean (guess - clean)^2 / sigma(t)^2
 
-the squared error of a velocity (where alpha^2 + sigma^2 is 1), whatever the network predicts, so that
+That is the squared error of a velocity (where alpha^2 + sigma^2 is 1), whatever the network predicts, so
 models of different predictions compare. It is 1 at low noise for a network that leaves the noise as it is.
 Clips and noise are the same for every model of one size and at every level.
 
@@ -56,12 +56,12 @@ class Measured:
 
     def ways(self) -> Iterator[tuple[str, list[str], bool]]:
         """Names of rows, with the captions and whether frames are apart."""
-        none = [""] * len(self.captions)
         own = list(self.captions)
         yield ("its words" if self.model.words else "as it is"), own, False
         if self.model.words:
-            yield "others'", own[1:] + own[:1], False
-            yield "none", none, False
+            if len(own) > 1:
+                yield "others'", own[1:] + own[:1], False
+            yield "none", [""] * len(own), False
         if self.model.stage is None and self.clean.shape[2] > 1:
             yield "apart", own, True
 

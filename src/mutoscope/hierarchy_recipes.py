@@ -10,7 +10,6 @@ lvdm          LVDM's hierarchy at the size of align: masks, noisy context, all w
 from typing import Any
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyFacts
-from mutoscope.diffusion.process import Process
 from mutoscope.models.image_autoencoder import ImageAutoencoderConfig
 from mutoscope.models.precision import Precision
 from mutoscope.models.unet_config import TimeConfig, UNetConfig, enlarging
@@ -21,7 +20,7 @@ from mutoscope.training.known import KnownSettings
 from mutoscope.training.loop import TrainSettings
 from mutoscope.training.optimizer import OptimizerSettings
 from mutoscope.training.pixel_course import TextSettings, UNetPiece
-from mutoscope.training.video_unet import MUON, WIDE, UNetSettings
+from mutoscope.training.video_unet import DETAIL, MUON, WIDE, UNetSettings
 
 __all__ = ["HIERARCHY_RECIPES"]
 
@@ -67,7 +66,6 @@ def _tiny(steps: int, *, seed: int, optimizer: OptimizerSettings = STEADY) -> Tr
 PREDICTION = KnownSettings(kind="prediction", context=(0, 1, 2))
 BETWEEN = KnownSettings(kind="interpolation", every=4, unconditional=0.1)
 SMALL = KnownSettings(kind="small", factor=4, noise=0.3)
-DETAIL = Process(deviation=0.05, guesses=True)  # half of what an enlarged film lacks
 
 ALIGN_SMOKE = HierarchyRecipe(
     about="Align Your Latents on tiny clips, every stage, in seconds; its films are noise",

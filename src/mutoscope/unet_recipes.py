@@ -18,7 +18,7 @@ from mutoscope.training.known import KnownSettings
 from mutoscope.training.loop import TrainSettings
 from mutoscope.training.optimizer import OptimizerSettings
 from mutoscope.training.pixel_course import PixelRecipe, TextSettings, UNetPiece
-from mutoscope.training.video_unet import MUON, WIDE, UNetSettings
+from mutoscope.training.video_unet import DETAIL, MUON, WIDE, UNetSettings
 
 __all__ = ["UNET_RECIPES"]
 
@@ -128,7 +128,6 @@ VDM_GPU = PixelRecipe(
 )
 
 HALF = KnownSettings(kind="small", factor=2, noise=0.3)
-DETAIL = Process(deviation=0.05, guesses=True)  # half of what an enlarged film lacks
 
 VDM_LARGER_SMOKE = PixelRecipe(
     about="a stage of a cascade on tiny patches, end to end; it blurs",

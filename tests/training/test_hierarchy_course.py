@@ -242,7 +242,7 @@ def test_recipes_are_complete_and_survive_json(name: str):
     "change",
     [
         {"keys.unet.frames": "4"}, {"pictures.unet.process.schedule": "linear"}, {"coder.z_dim": "6"},
-        {"larger.clips.unet.process.guesses": "false"},
+        {"larger.clips.unet.process.guesses": "false"}, {"chain.larger": "{}"},
         {"between.unet.trainable": "all"},
         {
             f"{piece}.unet.process.deviation": "0.4"
@@ -252,6 +252,6 @@ def test_recipes_are_complete_and_survive_json(name: str):
     ids=str,
 )  # fmt: skip
 def test_stages_that_do_not_fit_are_refused(change: dict[str, str]):
-    said = r"chain makes|several processes|latents 6|its words are|no public scheduler"
+    said = r"chain makes|several processes|latents 6|its words are|no public scheduler|leave it away"
     with pytest.raises(Exception, match=said):
         recipe_of(**change)

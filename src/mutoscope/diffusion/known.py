@@ -98,7 +98,7 @@ class Known:
     def guess(self) -> Film:
         """The film as far as can be told without a network: its small version enlarged, or known frames that
         fade into each other; zeros where nothing is known."""
-        return faded(self._clear, self.which) if self.stands else self._clear * self.mask
+        return _between(self._clear, self.which) if self.stands else self._clear * self.mask
 
     @property
     def _clear(self) -> Film:
@@ -121,7 +121,7 @@ def shrunk(film: Film, factor: int) -> Float[Tensor, "b c f height width"]:
     return functional.avg_pool3d(film, (1, factor, factor))
 
 
-def faded(film: Film, which: Bool[Tensor, "b f"]) -> Film:
+def _between(film: Film, which: Bool[Tensor, "b f"]) -> Film:
     """These frames of a film, and others faded between the nearest on both sides, or equal to the nearest
     where there are some on one side alone; zeros if there are none."""
     count = which.shape[1]
@@ -157,12 +157,10 @@ class Conditioned:
     """A network that takes channels, a clock and labels, as one that takes a film, a time and a `Condition`.
 
     This is the network of a `NetworkDenoiser`, and what training calls: both put the input together here.
-    dtype: what the network computes in; None leaves the film as it comes.
     """
 
     network: Callable[..., Tensor]
     process: Process
-    dtype: torch.dtype | None = None
 
     def __call__(self, noisy: Film, t: Float[Tensor, "b f"], condition: Condition) -> Film:
         known, process = condition.known, self.process
@@ -172,7 +170,7 @@ class Conditioned:
             beside = known.told(noisy)
             labels = process.clock(known.t).to(t).unsqueeze(1)
             guess = known.guess() if process.guesses else None
-        film = torch.cat([process.shown(film, t, guess=guess), *beside], dim=1).to(self.dtype or noisy.dtype)
+        film = torch.cat([process.shown(film, t, guess=guess), *beside], dim=1)
         clock = process.clock(t)
         said = self.network(film, clock, text=condition.text, images=condition.images, labels=labels)
         return said if guess is None else precise(said) + process.perfect(guess, t)

@@ -135,7 +135,7 @@ class UNetNetworks(Networks):
     the others towards what would explain them (reconstruction guidance)."""
 
     time_stride, space_stride = 1, 1
-    takes = torch.float32  # a first guess is subtracted before anything is rounded
+    takes = torch.float32  # it rounds what it sees itself, once a first guess is subtracted
 
     def __init__(self, model: UNetModel, *, dtype: torch.dtype, device: torch.device, in_place: bool) -> None:
         self.dtype, self.device, self.words = dtype, device, model.words
@@ -143,7 +143,7 @@ class UNetNetworks(Networks):
         config = self.unet.config
         self.channels, self.patch = config.out_channels, (1, config.factor, config.factor)
         self.told = config.in_channels > config.out_channels
-        self.network = Conditioned(self.unet, model.facts.process, dtype)
+        self.network = Conditioned(self.unet, model.facts.process)
 
     @torch.no_grad()
     def remember(self, texts: Sequence[str]) -> Condition:

@@ -73,7 +73,7 @@ class Rung:
         self.unet = prepared(unet, dtype, device=device, in_place=in_place)
         self.words, self.process, self.device = words, process, device
         self.schedule = process.noising()
-        self.denoiser = process.denoiser(Conditioned(self.unet, process, dtype))
+        self.denoiser = process.denoiser(Conditioned(self.unet, process))
 
     @property
     def told(self) -> bool:

@@ -123,6 +123,8 @@ class HierarchyRecipe(Settings):
                 raise ValueError(
                     "the pieces have several processes; a hierarchy has one, its upscaler another"
                 )
+        if self.chain.larger is not None:
+            raise ValueError("chain.larger is what the pieces of larger say of their process; leave it away")
         scheduler_of(self.keys.unet.process, shift=1.0)  # refused before anything is learnt
         if self.between.unet.trainable != "temporal":
             raise ValueError("between.unet.trainable is all, and its words are those of the key frames")

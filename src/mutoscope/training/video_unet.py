@@ -36,7 +36,7 @@ from mutoscope.training.known import KnownSettings
 from mutoscope.training.optimizer import OptimizerSettings
 from mutoscope.video import Refusal
 
-__all__ = ["MUON", "WIDE", "UNetSettings", "UNetTask"]
+__all__ = ["DETAIL", "MUON", "WIDE", "UNetSettings", "UNetTask"]
 
 # The layers between the network and what it does not learn are no hidden matrices. Decay keeps the norms of
 # queries and keys at what they may have before attention to words is all or nothing (docs/journal.md).
@@ -46,6 +46,8 @@ MUON = OptimizerSettings(
 """For U-Nets that learn words."""
 WIDE = TrainingTimes(shift=4.0, std=2.8)
 """Times at both ends: where words decide what a film shows, and where grain goes."""
+DETAIL = Process(deviation=0.05, guesses=True)
+"""For U-Nets that make films larger: half the deviation of what enlarged ones lack (docs/journal.md)."""
 
 
 class UNetSettings(BaseModel):
