@@ -230,6 +230,7 @@ class TestFolders:
             {"text_dim": 12, "feed": False},
             {"text_dim": None},
             {"text_dim": 12, "patch_size": 2},
+            {"text_dim": 12, "straight": True},
         ],
     )
     def test_what_no_public_layout_can_say_is_kept_in_ours(

@@ -127,6 +127,38 @@ def test_patches_are_pixels_side_by_side_in_channels(time: TimeConfig | None) ->
         patched(films[..., :10], t, text=TEXT)
 
 
+class TestStraight:
+    """The way past the network."""
+
+    @kinds
+    def test_it_is_linear_and_leaves_pixels_alone(self, time: TimeConfig | None) -> None:
+        with_it, without = model(time, straight=True), model(time)
+        without.load_state_dict({name: with_it.state_dict()[name] for name in without.state_dict()})
+
+        def adds(noisy: Tensor) -> Tensor:
+            return with_it(noisy, t, text=TEXT) - without(noisy, t, text=TEXT)
+
+        t, other = times(2, 3), NOISY.clone()
+        other[0, :, 1, 2, 3] += 1
+        moved = (adds(other) - adds(NOISY)).abs().amax(dim=1) > 1e-9
+        assert moved.nonzero().tolist() == [[0, 1, 2, 3]]
+        torch.testing.assert_close(adds(-2 * NOISY), -2 * adds(NOISY), rtol=0, atol=1e-11)
+        assert adds(NOISY).abs().mean() > 0.01
+
+    def test_each_frame_has_the_gains_of_its_time(self) -> None:
+        net = model(vdm(), straight=True)
+        torch.nn.init.zeros_(net.last.weight)
+        t, other = times(2, 3), times(2, 3)
+        other[1, 2] = 5.0
+        moved = (net(NOISY, t, text=TEXT) - net(NOISY, other, text=TEXT)).abs().amax(dim=(1, 3, 4)) > 1e-9
+        assert moved.nonzero().tolist() == [[1, 2]]
+
+    def test_a_fresh_network_still_says_nothing(self) -> None:
+        fresh = UNet(IMAGE.model_copy(update={"straight": True, "patch_size": 2}))
+        noisy = random(1, 3, 2, 4, 4).float()
+        assert fresh(noisy, torch.rand(1, 2)).abs().max() == 0
+
+
 class TestText:
     @kinds
     def test_a_text_is_its_rows_and_zero_rows(self, time: TimeConfig | None) -> None:
@@ -212,8 +244,9 @@ class TestInflate:
         assert {name for name, p in film.named_parameters() if id(p) in temporal} == new
         assert len(film.temporal_parameters()) == len(new) and not image.temporal_parameters()
 
-    def test_more_input_channels_start_silent(self) -> None:
-        image = model(None)
+    @pytest.mark.parametrize("straight", [False, True])
+    def test_more_input_channels_start_silent(self, straight: bool) -> None:
+        image = model(None, straight=straight)
         film = inflate(image, image.config.with_time(align(), in_channels=7)).double().eval()
         more = torch.cat([NOISY, random(2, 4, 3, 4, 6, seed=8)], dim=1)
         torch.testing.assert_close(

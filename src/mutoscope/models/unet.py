@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from mutoscope.models.temporal import TEMPORAL, Frames, NumberEmbedding, Scene
 from mutoscope.models.text import Text
 from mutoscope.models.unet_attention import Words, attended, zeroed
-from mutoscope.models.unet_blocks import Layer, Stage, Upsample, activated, as_maps, as_rows, time_attention
+from mutoscope.models.unet_blocks import Layer, Stage, Straight, Upsample, activated, as_maps, as_rows, time_attention
 from mutoscope.models.unet_config import UNetConfig
 from mutoscope.video import Refusal
 
@@ -60,6 +60,10 @@ class UNet(nn.Module):
         self.norm_out = nn.GroupNorm(config.groups, width, eps=config.eps)
         self.last = nn.Conv2d(width, config.out_channels * patch, 3, padding=1)
         zeroed(self.last)
+        self.straight = None
+        if config.straight:
+            taken, given = config.in_channels * patch, config.out_channels * patch
+            self.straight = Straight(taken, given, time_dim=4 * width)
         self.checkpointing = False
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -149,8 +153,10 @@ class UNet(nn.Module):
         if self.entry is not None:
             x = as_maps(self.entry(as_rows(x, frames), scene), x)
         x = self._up(*self._down(x, scene), scene)
-        out = self.last(activated(x, self.norm_out))
-        films = rearrange(out, "(b f) (c p q) h w -> b c f (h p) (w q)", f=frames.count, p=p, q=p)
+        out = self.last(activated(x, self.norm_out)).movedim(1, -1)
+        if self.straight is not None:
+            out = out + self.straight(maps, scene)
+        films = rearrange(out, "(b f) h w (c p q) -> b c f (h p) (w q)", f=frames.count, p=p, q=p)
         return films.to(noisy.dtype)
 
     def _time(self, t: Tensor, frames: Frames, labels: Tensor | None) -> Float[Tensor, "b f e"]:
@@ -238,6 +244,16 @@ def _up_stages(config: UNetConfig, skips: list[int]) -> Iterator[Stage]:
         yield Stage(layers, shrink=None, grow=Upsample(width) if level else None)
 
 
+ENTRY = ("first.weight", "straight.inward.weight")
+"""Weights whose second axis are the channels of the input."""
+
+
+def _widened(weight: Tensor, channels: int) -> Tensor:
+    """With zeros for the channels that come after the others."""
+    missing = weight.new_zeros(len(weight), channels - weight.shape[1], *weight.shape[2:])
+    return torch.cat([weight, missing], dim=1)
+
+
 def inflate(image: UNet, config: UNetConfig) -> UNet:
     """A model of `config` that holds the weights of `image`, a network without layers over frames.
 
@@ -247,8 +263,8 @@ def inflate(image: UNet, config: UNetConfig) -> UNet:
     model = UNet(config)
     own = model.state_dict()
     for name, weight in image.state_dict().items():
-        if name == "first.weight" and name in own and weight.shape[1] < own[name].shape[1]:
-            weight = F.pad(weight, (0, 0, 0, 0, 0, own[name].shape[1] - weight.shape[1]))
+        if name in ENTRY and name in own and weight.shape[1] < own[name].shape[1]:
+            weight = _widened(weight, own[name].shape[1])
         if name not in own or own[name].shape != weight.shape:
             there = tuple(own[name].shape) if name in own else "not there"
             raise Refusal(

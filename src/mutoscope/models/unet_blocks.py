@@ -111,6 +111,28 @@ def time_attention(
     return TimeAttention(channels, heads=heads, config=time, text_dim=config.text_dim, depth=depth)
 
 
+class Straight(nn.Module):
+    """outward(gains(time) * inward(x)) of every pixel by itself: a way past the network that has no norm.
+
+    Starts as nothing. With the right weights it is the best linear guess at every level of noise, the Wiener
+    filter of a pixel's channels, so nothing else has to learn to hand noise through.
+    """
+
+    def __init__(self, channels: int, out: int, *, time_dim: int) -> None:
+        super().__init__()
+        self.inward = nn.Linear(channels, out, bias=False)
+        self.gains = nn.Linear(time_dim, out)
+        self.outward = nn.Linear(out, out, bias=False)
+        nn.init.orthogonal_(self.inward.weight)
+        nn.init.zeros_(self.gains.weight)
+        nn.init.ones_(self.gains.bias)
+        zeroed(self.outward)
+
+    def forward(self, x: Float[Tensor, "bf h w c"], scene: Scene) -> Float[Tensor, "bf h w d"]:
+        gains = self.gains(scene.time).to(x.dtype).expand(-1, scene.frames.count, -1)
+        return self.outward(self.inward(x) * rearrange(gains, "b f c -> (b f) 1 1 c"))
+
+
 class Layer(nn.Module):
     """A residual block and what follows it at its resolution."""
 

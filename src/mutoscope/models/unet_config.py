@@ -82,6 +82,9 @@ class UNetConfig(BaseModel):
     patch_size: int = Field(
         default=1, gt=0, description="pixels a side that are channels to the network (2301.11093)"
     )
+    straight: bool = Field(
+        default=False, description="a way past the network for the noisy pixels, linear, with gains by time"
+    )
     channels: tuple[int, ...] = Field(default=(64, 128, 256), min_length=1, description="for each level")
     layers: int = Field(default=2, gt=0, description="residual blocks a level; one more on the way up")
     attention: tuple[bool, ...] = Field(default=(False, True, True), description="levels that attend")

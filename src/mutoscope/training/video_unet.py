@@ -41,7 +41,7 @@ __all__ = ["DETAIL", "MUON", "WIDE", "UNetSettings", "UNetTask"]
 # The layers between the network and what it does not learn are no hidden matrices. Decay keeps the norms of
 # queries and keys at what they may have before attention to words is all or nothing (docs/journal.md).
 MUON = OptimizerSettings(
-    muon_lr=0.02, adamw_lr=2e-3, weight_decay=0.3, adamw_words=("unet.first", "unet.last", "labels")
+    muon_lr=0.02, adamw_lr=2e-3, weight_decay=0.3, adamw_words=("unet.first", "unet.last", "unet.straight", "labels")
 )
 """For U-Nets that learn words."""
 WIDE = TrainingTimes(shift=4.0, std=2.8)
