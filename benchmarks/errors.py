@@ -9,6 +9,7 @@ drew, at the model's size, length and rate, are made noisy, and the network gues
 
 That is the squared error of a velocity (where alpha^2 + sigma^2 is 1), whatever the network predicts, so
 models of different predictions compare. It is 1 at low noise for a network that leaves the noise as it is.
+Films are in the colours of the model's process; models of other colours know other noise, and do not compare.
 Clips and noise are the same for every model of one size and at every level.
 
     its words    each clip with its own caption (of a stage: with what it is shown)
@@ -52,7 +53,7 @@ class Measured:
         words = VOCABULARIES[facts.vocabulary]
         source = WorldSource(words, frames=facts.frames, size=facts.size, fps=facts.fps, seed=UNSEEN)
         batch = source.batch(0, clips)
-        return cls(model, batch.video, [full_caption(scene) for scene in batch.scenes])
+        return cls(model, facts.process.coded(batch.video), [full_caption(scene) for scene in batch.scenes])
 
     def ways(self) -> Iterator[tuple[str, list[str], bool]]:
         """Names of rows, with the captions and whether frames are apart."""

@@ -9,7 +9,6 @@ vdm-larger-smoke, vdm-larger      a stage of a cascade: it makes films of those 
 vdm-between-smoke, vdm-between    another: it makes of 2 frames a second of them 8
 """
 
-from mutoscope.diffusion.objective import TrainingTimes, Weighting
 from mutoscope.diffusion.process import Process
 from mutoscope.models.precision import Precision
 from mutoscope.models.unet_config import UNetConfig, align, enlarging, vdm
@@ -25,33 +24,32 @@ __all__ = ["UNET_RECIPES"]
 GENTLE = MUON.model_copy(update={"muon_lr": 0.014, "adamw_lr": 1.4e-3})
 
 
+COLOURS = Process(colours="opponent")
+
+
 def _network(
     channels: tuple[int, ...], *, text: int | None, layers: int, head: int = 32, patch: int = 2,
     told: bool = False,
 ) -> UNetConfig:  # fmt: skip
-    """VDM's on patches, with attention everywhere but at levels of 2x2 pixels or finer, and convolutions over
-    frames everywhere. told: it sees what is known of a film beside the noise."""
+    """VDM's on patches, with attention everywhere but at levels of 2x2 pixels or finer, convolutions over
+    frames everywhere, and a way past it all. told: it sees what is known of a film beside the noise."""
     attends = tuple(patch * 2**level > 2 for level in range(len(channels)))
     return UNetConfig(
-        in_channels=7 if told else 3, out_channels=3, patch_size=patch, channels=channels, layers=layers,
+        in_channels=7 if told else 3, out_channels=3, patch_size=patch, straight=True,
+        channels=channels, layers=layers,
         attention=attends, heads=tuple(width // head for width in channels), groups=8, text_dim=text,
         labels=int(told),
         time=vdm(levels=attends, convs=2),
     )  # fmt: skip
 
 
-def _step(*, clips: int, frames: int, pictures: int, fine: bool = False) -> UNetSettings:
-    """What a step is made of, at the noise where films are decided; fine: there, and where grain goes.
+def _step(*, clips: int, frames: int, pictures: int) -> UNetSettings:
+    """What a step is made of, at the noise where words decide what a film shows, and where grain goes.
 
     Frames tell together, where each alone tells nothing, what is where, and words say it before them;
-    training at even times seldom goes there. EDM's weight keeps what is learnt there from the gradient of t
-    near 0, where a velocity's error is largest (docs/journal.md).
+    training at even times seldom goes there (docs/journal.md).
     """
-    return UNetSettings(
-        clips=clips, frames=frames, pictures=pictures,
-        times=WIDE if fine else TrainingTimes(shift=6.0, std=1.7),
-        weighting=Weighting(name="edm", std=0.3),
-    )  # fmt: skip
+    return UNetSettings(clips=clips, frames=frames, pictures=pictures, times=WIDE, process=COLOURS)
 
 
 def _training(
@@ -75,11 +73,11 @@ VDM_SMOKE = PixelRecipe(
     text=TextSettings(layers=1, heads=2, head_dim=16, ffn_dim=64, tokens=400),
     pieces=(
         UNetPiece(
-            unet=UNetSettings(clips=2, frames=0, pictures=8),
+            unet=UNetSettings(clips=2, frames=0, pictures=8, process=COLOURS),
             train=_tiny(10, seed=1, log=5, warmup=3),
         ),
         UNetPiece(
-            unet=UNetSettings(clips=2, frames=6, pictures=2),
+            unet=UNetSettings(clips=2, frames=6, pictures=2, process=COLOURS),
             train=_tiny(20, seed=2, log=5, warmup=3),
         ),
     ),
@@ -88,7 +86,7 @@ VDM_SMOKE = PixelRecipe(
 )
 
 VDM = PixelRecipe(
-    about="Video Diffusion Models at 48x32, 16 frames, for patient processors with fast bfloat16",
+    about="Video Diffusion Models at 48x32, 16 frames, for patient processors",
     network=_network((128, 192), text=64, layers=1, patch=4),
     text=TextSettings(heads=2, ffn_dim=160),
     sampler="ancestral",
@@ -96,15 +94,15 @@ VDM = PixelRecipe(
     pieces=(
         UNetPiece(
             unet=_step(clips=4, frames=0, pictures=16),
-            train=_training(minutes=10, seed=1, ema=0.99, decay=0.0),
+            train=_training(minutes=20, seed=1, ema=0.99, decay=0.0),
         ),
         UNetPiece(
             unet=_step(clips=8, frames=8, pictures=2),
-            train=_training(minutes=30, seed=2, ema=0.998, decay=0.0, optimizer=GENTLE),
+            train=_training(minutes=25, seed=2, ema=0.998, decay=0.0, optimizer=GENTLE),
         ),
         UNetPiece(
-            unet=_step(clips=4, frames=16, pictures=4, fine=True),
-            train=_training(minutes=55, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
+            unet=_step(clips=4, frames=16, pictures=4),
+            train=_training(minutes=50, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
         ),
     ),
 )
@@ -148,7 +146,7 @@ VDM_LARGER_SMOKE = PixelRecipe(
 )
 
 VDM_LARGER = PixelRecipe(
-    about="a stage of a cascade: the films of vdm at 96x64, for patient processors with fast bfloat16",
+    about="a stage of a cascade: the films of vdm at 96x64, for patient processors",
     clips=ClipSettings(frames=8, width=96, height=64, fps=8.0),
     network=enlarging((32, 64, 96), time=align()),
     pieces=(

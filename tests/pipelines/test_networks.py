@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mutoscope.checkpoints.unet_folder import UNetModel, save_unet_model
+from mutoscope.diffusion.colours import rgb
 from mutoscope.diffusion.denoiser import GaussianDenoiser
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.prior import Fresh
@@ -14,6 +15,7 @@ from mutoscope.diffusion.process import Process
 from mutoscope.diffusion.sampler import sample
 from mutoscope.diffusion.stochastic import Ancestral
 from mutoscope.pipelines import Pipeline, load
+from mutoscope.pipelines.cascade import Sharpened
 from mutoscope.pipelines.held import Held
 from mutoscope.pipelines.output import film
 from mutoscope.pipelines.tasks import Extend, Interpolate, Task
@@ -165,5 +167,47 @@ def test_a_weak_model_says_what_it_says_in_its_own_process():
 
 
 def test_a_weak_model_of_another_schedule_is_refused():
-    with pytest.raises(Refusal, match="noise on the schedule straight, this one on cosine"):
+    with pytest.raises(Refusal, match="rgb on the schedule straight, this one of rgb on cosine"):
         Pipeline(tiny_unet_model(), device="cpu", weak=of_process(Process(schedule="straight")))
+    with pytest.raises(Refusal, match="of opponent on the schedule cosine, this one of rgb"):
+        Pipeline(tiny_unet_model(), device="cpu", weak=of_process(Process(colours="opponent")))
+
+
+class TestOpponentColours:
+    """The network's films are of opponent colours, everybody else's of RGB."""
+
+    model = Pipeline(of_process(Process(colours="opponent")), precision="float32", device="cpu")
+
+    def test_pictures_come_back(self):
+        pictures = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
+        latents = self.model.encode(pictures)
+        assert (latents - pipeline_of().encode(pictures)).abs().max() > 1
+        request = self.model.request(WORDS, frames=3)
+        assert torch.equal(torch.cat(list(self.model.decode(latents, request))), pictures)
+
+    def test_a_film_is_decoded(self):
+        """Of one network that says nothing of words or frames: the same noise, in other colours."""
+        silent = of_process(Process(colours="opponent"))
+        torch.nn.init.zeros_(silent.unet.last.weight)
+        torch.nn.init.zeros_(silent.unet.last.bias)
+        plain = replace(silent, facts=silent.facts.model_copy(update={"process": Process()}))
+        made = [Pipeline(model, precision="float32", device="cpu") for model in (silent, plain)]
+        asked = {"steps": 2, "guidance": 1.0, "sampler": "euler"}
+        coloured, noise = (
+            list(one.steps(one.request(WORDS, **asked)))[-1].latents for one in made
+        )
+        assert torch.equal(coloured, noise)
+        film = made[0].generate(WORDS, **asked).tensor()
+        torch.testing.assert_close(film, rgb(noise[0]).clamp(-1, 1), rtol=0, atol=1 / 127)
+
+    def test_known_frames_stay(self):
+        video = Video(torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8), 6.0)
+        assert torch.equal(made(Interpolate(factor=4), self.model, video)[::4], video.frames)
+
+    def test_a_small_film_leads_to_its_own_colours(self):
+        redder = []
+        for colour in ((200, 40, 40), (40, 40, 200)):
+            flat = Video(torch.tensor(colour, dtype=torch.uint8).expand(2, 8, 8, 3), 6.0)
+            film = made(Sharpened(size=(16, 16)), self.model, flat).float().mean(dim=(0, 1, 2))
+            redder.append(float(film[0] - film[2]))
+        assert redder[0] > 50 and redder[1] < -50

@@ -9,6 +9,7 @@ from torch import Tensor
 from mutoscope.data.captions import every_wording
 from mutoscope.data.examples import Clips, Examples
 from mutoscope.data.world import SMALL
+from mutoscope.diffusion.colours import opponent
 from mutoscope.diffusion.objective import Weighting
 from mutoscope.diffusion.process import Process
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
@@ -87,6 +88,7 @@ EVERY_KIND: dict[str, dict[str, Any]] = {
     "flow, on the straight line": {"process": Process(schedule="straight", prediction="flow")},
     "films of a deviation": {"process": Process(deviation=0.4), "known": KNOWN},
     "what a guess lacks": {"process": Process(guesses=True), "known": KNOWN},
+    "opponent colours": {"process": Process(colours="opponent")},
     "mixed noise": {"prior": {"name": "mixed"}},
     "min-SNR": {"weighting": {"name": "min_snr"}},
     "times of their own": {"times": {"distribution": "uniform", "independent": 1.0}},
@@ -189,6 +191,14 @@ def test_the_noise_of_a_clip_follows_its_prior_and_that_of_pictures_is_white():
     frames = seen.noisy[:, :, :4]
     torch.testing.assert_close(frames, frames[:, :, :1].expand_as(frames), rtol=0, atol=1e-4)
     assert (seen.noisy[:, :, 4:] - seen.noisy[:, :, :1]).abs().mean() > 0.5
+
+
+def test_what_is_trained_on_has_the_colours_of_the_process():
+    at = clean_at(12.0)
+    process = at["process"].model_copy(update={"colours": "opponent"})
+    _, plain, _ = told(**at)
+    _, seen, _ = told(**at | {"process": process})
+    torch.testing.assert_close(seen.noisy, opponent(plain.noisy), rtol=0, atol=1e-3)
 
 
 def test_a_velocity_of_films_of_a_deviation_has_edms_loss():
@@ -311,6 +321,8 @@ def test_settings_that_ask_for_nothing_are_refused():
         UNetSettings(frames=0, pictures=2, known=KNOWN)
     with pytest.raises(ValueError, match="nothing is known to guess from"):
         UNetSettings(process=Process(guesses=True))
+    with pytest.raises(ValueError, match="stages that enlarge films see rgb"):
+        UNetSettings(process=Process(colours="opponent"), known=KnownSettings(kind="small", factor=2))
 
 
 def test_the_settings_name_the_networks_and_what_is_asked():

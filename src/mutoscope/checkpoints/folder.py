@@ -265,10 +265,11 @@ def scheduler_of(process: Process, *, shift: float) -> dict[str, Any]:
     if process == FLOW:
         return {"_class_name": PARTS["scheduler"][1], "shift": shift}
     kinds = {"velocity": "v_prediction", "noise": "epsilon", "clean": "sample"}
-    if process.deviation is not None or process.guesses:
+    if process.deviation is not None or process.guesses or process.colours != "rgb":
         raise Refusal(
-            f"deviation is {process.deviation} and guesses {process.guesses}: no public scheduler shows a "
-            "network films at variance 1 or without a first guess; leave both away"
+            f"deviation is {process.deviation}, guesses {process.guesses} and colours {process.colours}: no "
+            "public scheduler shows a network films at variance 1, without a first guess, or in colours of "
+            "its own; leave all three away"
         )
     if process.schedule != "cosine" or process.prediction not in kinds:
         raise Refusal(

@@ -167,7 +167,17 @@ def public_values(
             "a network without words or feed-forward networks, of patches, or with a way past it, has no "
             "public layout; keep it in the layout of this house (checkpoints/unet.py)"
         )
-    mine = ("patch_size", "straight", "attention", "feed", "stage_eps", "labels", "label_dim", "time", *without)
+    mine = (
+        "patch_size",
+        "straight",
+        "attention",
+        "feed",
+        "stage_eps",
+        "labels",
+        "label_dim",
+        "time",
+        *without,
+    )
     return renamed(config.model_dump(mode="json", exclude=set(mine)), names)
 
 

@@ -18,6 +18,9 @@ known of a film gives a first `guess` of it, a network may be asked for what tha
 
 as SRDiff does (2104.14951) with small versions; s is then the deviation of the difference. To what it says is
 added what it would say of the guess alone, which makes it a prediction of clean / s again.
+
+Films of pixels may be meant in opponent colours (`colours`): then all of this, noise too, is of them, and
+`coded` and `decoded` are the way between.
 """
 
 from typing import Any, Literal
@@ -27,6 +30,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from mutoscope.diffusion import colours
 from mutoscope.diffusion.betas import Betas, linear_betas, scaled_linear_betas, zero_terminal
 from mutoscope.diffusion.denoiser import Network, NetworkDenoiser
 from mutoscope.diffusion.prediction import Prediction, target
@@ -36,6 +40,7 @@ __all__ = ["Process"]
 
 TICKS = 1000
 Film = Float[Tensor, "b c f h w"]
+Films = Float[Tensor, "*b c f h w"]
 
 
 class Process(BaseModel):
@@ -44,7 +49,7 @@ class Process(BaseModel):
     limit: of the cosine's log-SNR; a network that predicts the noise needs it finite. betas, steps,
     zero_terminal: of the tables only (linear: DDPM's; scaled_linear: Stable Diffusion's and LVDM's).
     deviation: of the clean films, for a network that sees them at variance 1; None: as they are. guesses: the
-    network is asked for what the first guess of a film lacks.
+    network is asked for what the first guess of a film lacks. colours: of films of pixels, see `colours`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +62,15 @@ class Process(BaseModel):
     zero_terminal: bool = False
     deviation: float | None = Field(default=None, gt=0)
     guesses: bool = False
+    colours: Literal["rgb", "opponent"] = "rgb"
+
+    def coded(self, film: Films) -> Films:
+        """The film as the process has it, of RGB in [-1, 1]."""
+        return colours.opponent(film) if self.colours == "opponent" else film
+
+    def decoded(self, film: Films) -> Films:
+        """The way back."""
+        return colours.rgb(film) if self.colours == "opponent" else film
 
     def noising(self) -> Schedule:
         """alpha and sigma as functions of time."""

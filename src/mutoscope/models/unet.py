@@ -25,7 +25,16 @@ from torch.utils.checkpoint import checkpoint
 from mutoscope.models.temporal import TEMPORAL, Frames, NumberEmbedding, Scene
 from mutoscope.models.text import Text
 from mutoscope.models.unet_attention import Words, attended, zeroed
-from mutoscope.models.unet_blocks import Layer, Stage, Straight, Upsample, activated, as_maps, as_rows, time_attention
+from mutoscope.models.unet_blocks import (
+    Layer,
+    Stage,
+    Straight,
+    Upsample,
+    activated,
+    as_maps,
+    as_rows,
+    time_attention,
+)
 from mutoscope.models.unet_config import UNetConfig
 from mutoscope.video import Refusal
 

@@ -146,7 +146,7 @@ class _Sharpened(_Sampled):
         feels what their mean lacks.
         """
         factor = self.request.size[0] // self.small.size[0]
-        small = self.small.tensor()[None].to(self.maker.device)
+        small = self.maker.facts.process.coded(self.small.tensor()[None].to(self.maker.device))
         led = Reconstruction(denoiser, pooled(factor), small, float(factor**2))
         if last is None:
             return led

@@ -244,8 +244,8 @@ class Pipeline(Filmmaker):
         own, other = self.facts.process, weak.facts.process
         if other.noising_settings != own.noising_settings:
             raise Refusal(
-                f"the weak model {weak.facts.name} knows noise on the schedule {other.schedule}, this one on "
-                f"{own.schedule}: name one of the same schedule and its settings"
+                f"the weak model {weak.facts.name} knows noise of {other.colours} on the schedule "
+                f"{other.schedule}, this one of {own.colours} on {own.schedule}: name one of the same process"
             )
         return _Weak(networks, other, weak.fingerprint or "unsaved")
 

@@ -143,7 +143,8 @@ class UNetNetworks(Networks):
         config = self.unet.config
         self.channels, self.patch = config.out_channels, (1, config.factor, config.factor)
         self.told = config.in_channels > config.out_channels
-        self.network = Conditioned(self.unet, model.facts.process)
+        self.process = model.facts.process
+        self.network = Conditioned(self.unet, self.process)
 
     @torch.no_grad()
     def remember(self, texts: Sequence[str]) -> Condition:
@@ -167,10 +168,11 @@ class UNetNetworks(Networks):
         return Held(denoiser, fresh)
 
     def encode(self, pictures: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "c f2 h2 w2"]:
-        return _padded(Video(pictures, 1.0).tensor().to(self.device), self.patch)
+        film = self.process.coded(Video(pictures, 1.0).tensor().to(self.device))
+        return _padded(film, self.patch)
 
     def decode(self, latents: Iterable[Float[Tensor, "c f h w"]]) -> Iterator[Float[Tensor, "1 3 f2 h2 w2"]]:
-        return (film[None] for film in latents)
+        return (self.process.decoded(film)[None] for film in latents)
 
     def check(self, request: Request, *, sides: tuple[int, int, int]) -> None:
         if request.plan != "full":

@@ -41,7 +41,10 @@ __all__ = ["DETAIL", "MUON", "WIDE", "UNetSettings", "UNetTask"]
 # The layers between the network and what it does not learn are no hidden matrices. Decay keeps the norms of
 # queries and keys at what they may have before attention to words is all or nothing (docs/journal.md).
 MUON = OptimizerSettings(
-    muon_lr=0.02, adamw_lr=2e-3, weight_decay=0.3, adamw_words=("unet.first", "unet.last", "unet.straight", "labels")
+    muon_lr=0.02,
+    adamw_lr=2e-3,
+    weight_decay=0.3,
+    adamw_words=("unet.first", "unet.last", "unet.straight", "labels"),
 )
 """For U-Nets that learn words."""
 WIDE = TrainingTimes(shift=4.0, std=2.8)
@@ -83,6 +86,8 @@ class UNetSettings(BaseModel):
             raise ValueError(f"known is {self.known.kind}, and pictures show no frame of themselves")
         if self.known is None and self.process.guesses:
             raise ValueError("process.guesses is true, and nothing is known to guess from; set known")
+        if self.process.colours != "rgb" and self.known is not None and self.known.kind == "small":
+            raise ValueError(f"process.colours is {self.process.colours}; stages that enlarge films see rgb")
         return self
 
 
@@ -139,7 +144,7 @@ class UNetTask:
         """The weighted error over the frames that are not known, and the plain one of clips and of pictures
         apart."""
         asked, coming = self.asked, self._coming(step)
-        clean = coming.clean.to(generator.device)
+        clean = asked.process.coded(coming.clean.to(generator.device))
         known = None if asked.known is None else asked.known.draw(
             clean, pictures=asked.pictures, generator=generator, schedule=self.schedule
         )  # fmt: skip

@@ -8,7 +8,8 @@ from mutoscope.diffusion.drawings import denoisers, frames, levels, plans, saved
 from mutoscope.diffusion.drawings.figure import Figure
 
 FIGURES: tuple[Callable[[], Figure], ...] = (
-    *(levels.schedule, levels.betas, levels.process, levels.prediction, levels.objective),
+    *(levels.schedule, levels.betas, levels.process, levels.colours),
+    *(levels.prediction, levels.objective),
     *(frames.noise, frames.prior, frames.frequency, frames.pyramid, frames.known),
     *(plans.plan, plans.rolling, plans.windows),
     *(solvers.sampler, solvers.multistep, solvers.stochastic, solvers.inversion),

@@ -1,4 +1,4 @@
-"""Drawings of noise levels: `schedule`, `betas`, `process`, `prediction` and `objective`."""
+"""Drawings of noise levels: `schedule`, `betas`, `process`, `colours`, `prediction` and `objective`."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mutoscope.diffusion.betas import Betas, linear_betas, scaled_linear_betas, spaced, zero_terminal
+from mutoscope.diffusion.colours import BASIS, DEVIATIONS, opponent
 from mutoscope.diffusion.denoiser import GaussianDenoiser
 from mutoscope.diffusion.drawings.figure import Curve, Curves, Figure
 from mutoscope.diffusion.objective import TrainingTimes, Weighting, fused
@@ -101,6 +102,27 @@ def process() -> Figure:
         [
             Curves("log-SNR = 2 ln(alpha / sigma)", "t", "log-SNR", ratios),
             Curves("what the network is told", "t", "clock", clocks),
+        ],
+        across=2,
+    )
+
+
+def colours() -> Figure:
+    """how far brightness and two colours of films stand out of the noise, in RGB and in opponent colours."""
+    names, level = ("brightness", "red against blue", "green against both"), Cosine().log_snr(INNER)
+    basis = torch.tensor(BASIS, dtype=torch.float64)
+    films = basis / basis.norm(dim=1, keepdim=True) * torch.tensor(DEVIATIONS).unsqueeze(1)
+    coded = opponent(films[..., None, None, None]).squeeze((2, 3, 4))
+
+    def each(films: Tensor) -> list[Curve]:
+        sizes = zip(names, films.norm(dim=1), strict=True)
+        return [Curve(name, INNER, level + 2 * size.log()) for name, size in sizes]
+
+    return Figure(
+        "Colours: films of the made world and noise, in RGB and in opponent colours",
+        [
+            Curves("log-SNR in RGB", "t", "log-SNR", each(films)),
+            Curves("log-SNR in opponent colours", "t", "log-SNR", each(coded)),
         ],
         across=2,
     )
