@@ -136,6 +136,15 @@ def test_the_shift_of_a_unipc_folder_is_read(folder: Path) -> None:
     assert load_model(folder).shift == 5.0
 
 
+@pytest.mark.parametrize(("name", "value"), [("deviation", 0.4), ("guesses", True), ("colours", "opponent")])
+def test_a_process_that_latents_do_not_have_is_refused(folder: Path, name: str, value: Any) -> None:
+    facts = json.loads((folder / "mutoscope.json").read_text())
+    facts["process"][name] = value
+    (folder / "mutoscope.json").write_text(json.dumps(facts))
+    with pytest.raises(Refusal, match=rf"{name} (is )?{value}"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder", "tokenizer", "scheduler"])
 def test_a_missing_part_is_named(folder: Path, part: str) -> None:
     shutil.rmtree(folder / part)

@@ -148,6 +148,12 @@ def test_every_recipe_is_valid_resolves_to_itself_and_fits_its_clips(name: str):
     assert all(piece.unet.frames <= recipe.clips.frames for piece in recipe.pieces)
 
 
+def test_a_recipe_says_how_its_model_is_used():
+    said = {name: recipe.command for name, recipe in UNET_RECIPES.items() if "smoke" in name}
+    assert list(said.values()) == ["generate PROMPT", "upscale FILM", "interpolate FILM"]
+    assert recipe_of(**{"network.text_dim": "null"}).command == "generate"
+
+
 def test_a_setting_that_is_not_there_is_refused():
     with pytest.raises(Refusal, match="no setting 'latents'"):
         recipe_of(latents="3")

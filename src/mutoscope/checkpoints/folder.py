@@ -290,7 +290,8 @@ def _read_shift(path: Path, process: Process) -> float:
     config = read_json(path)
     name = str(config.get("_class_name", ""))
     flows = name.startswith("FlowMatch") or config.get("prediction_type") == "flow_prediction"
-    if not flows and name != scheduler_of(process, shift=1.0)["_class_name"]:
+    usual = scheduler_of(process, shift=1.0)["_class_name"]
+    if not flows and name != usual:
         raise Refusal(f"{path}: {name} does not walk a flow; models that predict the flow can be read")
     shift = config.get("shift", config.get("flow_shift", 1.0))
     if not isinstance(shift, int | float) or not shift > 0:

@@ -230,8 +230,7 @@ def train(
             if event.progress is not None and event.progress.event == "stopped":
                 raise KeyboardInterrupt  # caught while training, to save; what follows must not begin
     if stage != "autoencoder":
-        finer = getattr(show.recipe, "stage", None)
-        use = "generate PROMPT" if finer is None else finer.command
+        use = getattr(show.recipe, "command", "generate PROMPT")
         print(f"{folder / 'model'}: film with mutoscope {use} --model {folder / 'model'}")
 
 

@@ -84,6 +84,13 @@ class PixelRecipe(Settings):
         """What the folder says of a stage; None for a model that makes films by itself."""
         return self._stage(self.pieces[-1].unet.known)
 
+    @property
+    def command(self) -> str:
+        """Of mutoscope, to use such a model."""
+        if self.stage is not None:
+            return self.stage.command
+        return "generate" if self.network.text_dim is None else "generate PROMPT"
+
     def _stage(self, known: KnownSettings | None) -> StageFacts | None:
         if known is not None and known.kind == "small":
             return StageFacts(factor=known.factor, noise=self.small_noise)
