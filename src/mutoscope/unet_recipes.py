@@ -32,10 +32,12 @@ def _network(
     told: bool = False,
 ) -> UNetConfig:  # fmt: skip
     """VDM's on patches, with attention everywhere but at levels of 2x2 pixels or finer, convolutions over
-    frames everywhere, and a way past it all. told: it sees what is known of a film beside the noise."""
+    frames everywhere, a way past it all and a finish of pixels. told: it sees what is known of a film beside
+    the noise, and has neither of the last two, which were not tried there."""
     attends = tuple(patch * 2**level > 2 for level in range(len(channels)))
     return UNetConfig(
-        in_channels=7 if told else 3, out_channels=3, patch_size=patch, straight=True,
+        in_channels=7 if told else 3, out_channels=3, patch_size=patch, straight=not told,
+        finish=0 if told else channels[0] // 4,
         channels=channels, layers=layers,
         attention=attends, heads=tuple(width // head for width in channels), groups=8, text_dim=text,
         labels=int(told),

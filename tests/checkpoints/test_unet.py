@@ -231,6 +231,7 @@ class TestFolders:
             {"text_dim": None},
             {"text_dim": 12, "patch_size": 2},
             {"text_dim": 12, "straight": True},
+            {"text_dim": 12, "finish": 4},
         ],
     )
     def test_what_no_public_layout_can_say_is_kept_in_ours(

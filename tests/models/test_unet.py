@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -153,10 +154,35 @@ class TestStraight:
         moved = (net(NOISY, t, text=TEXT) - net(NOISY, other, text=TEXT)).abs().amax(dim=(1, 3, 4)) > 1e-9
         assert moved.nonzero().tolist() == [[1, 2]]
 
-    def test_a_fresh_network_still_says_nothing(self) -> None:
-        fresh = UNet(IMAGE.model_copy(update={"straight": True, "patch_size": 2}))
-        noisy = random(1, 3, 2, 4, 4).float()
-        assert fresh(noisy, torch.rand(1, 2)).abs().max() == 0
+
+class TestFinish:
+    """The convolutions of pixels at the end."""
+
+    def test_they_see_three_pixels_far_in_their_frame_and_their_time(self) -> None:
+        net = model(vdm(), finish=6, patch_size=2)
+        for weight in net.last.parameters():
+            torch.nn.init.zeros_(weight)  # the network itself says nothing
+        films, t = random(1, 3, 2, 16, 16), times(1, 2)
+        other, later = films.clone(), t.clone()
+        other[0, 1, 1, 8, 6] += 1
+        later[0, 0] += 300
+        said = net(films, t, text=TEXT[:1])
+        moved = ((net(other, t, text=TEXT[:1]) - said).abs().amax(dim=1) > 1e-12).nonzero()
+        assert moved.amin(dim=0).tolist() == [0, 1, 5, 3] and moved.amax(dim=0).tolist() == [0, 1, 11, 9]
+        at = (net(films, later, text=TEXT[:1]) - said).abs().amax(dim=(1, 3, 4)) > 1e-9
+        assert at.tolist() == [[True, False]]
+
+    def test_they_see_what_the_network_says(self) -> None:
+        net, other = model(vdm(), finish=6), model(vdm(), finish=6)
+        torch.nn.init.zeros_(other.finish.first.weight[:, :3])  # type: ignore[union-attr]
+        t = times(2, 1)
+        assert (net(NOISY, t, text=TEXT) - other(NOISY, t, text=TEXT)).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("part", [{"straight": True}, {"finish": 4}])
+def test_what_is_added_to_a_fresh_network_says_nothing_yet(part: dict[str, Any]) -> None:
+    fresh = UNet(IMAGE.model_copy(update={"patch_size": 2} | part))
+    assert fresh(random(1, 3, 2, 4, 4).float(), torch.rand(1, 2)).abs().max() == 0
 
 
 class TestText:
@@ -244,9 +270,9 @@ class TestInflate:
         assert {name for name, p in film.named_parameters() if id(p) in temporal} == new
         assert len(film.temporal_parameters()) == len(new) and not image.temporal_parameters()
 
-    @pytest.mark.parametrize("straight", [False, True])
-    def test_more_input_channels_start_silent(self, straight: bool) -> None:
-        image = model(None, straight=straight)
+    @pytest.mark.parametrize("part", [{}, {"straight": True}, {"finish": 4}], ids=str)
+    def test_more_input_channels_start_silent(self, part: dict[str, Any]) -> None:
+        image = model(None, **part)
         film = inflate(image, image.config.with_time(align(), in_channels=7)).double().eval()
         more = torch.cat([NOISY, random(2, 4, 3, 4, 6, seed=8)], dim=1)
         torch.testing.assert_close(

@@ -26,6 +26,7 @@ from mutoscope.models.temporal import TEMPORAL, Frames, NumberEmbedding, Scene
 from mutoscope.models.text import Text
 from mutoscope.models.unet_attention import Words, attended, zeroed
 from mutoscope.models.unet_blocks import (
+    Finish,
     Layer,
     Stage,
     Straight,
@@ -73,6 +74,10 @@ class UNet(nn.Module):
         if config.straight:
             taken, given = config.in_channels * patch, config.out_channels * patch
             self.straight = Straight(taken, given, time_dim=4 * width)
+        self.finish = None
+        if config.finish:
+            seen, out = config.in_channels, config.out_channels
+            self.finish = Finish(seen, out, width=config.finish, time_dim=4 * width)
         self.checkpointing = False
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -165,8 +170,10 @@ class UNet(nn.Module):
         out = self.last(activated(x, self.norm_out)).movedim(1, -1)
         if self.straight is not None:
             out = out + self.straight(maps, scene)
-        films = rearrange(out, "(b f) h w (c p q) -> b c f (h p) (w q)", f=frames.count, p=p, q=p)
-        return films.to(noisy.dtype)
+        said = rearrange(out, "n h w (c p q) -> n c (h p) (w q)", p=p, q=p)
+        if self.finish is not None:
+            said = said + self.finish(said, rearrange(typed, "b c f h w -> (b f) c h w"), scene)
+        return rearrange(said, "(b f) c h w -> b c f h w", f=frames.count).to(noisy.dtype)
 
     def _time(self, t: Tensor, frames: Frames, labels: Tensor | None) -> Float[Tensor, "b f e"]:
         time = rearrange(self.time(t.reshape(-1, 1)), "(b f) e -> b f e", b=len(t))
@@ -253,8 +260,8 @@ def _up_stages(config: UNetConfig, skips: list[int]) -> Iterator[Stage]:
         yield Stage(layers, shrink=None, grow=Upsample(width) if level else None)
 
 
-ENTRY = ("first.weight", "straight.inward.weight")
-"""Weights whose second axis are the channels of the input."""
+ENTRY = ("first.weight", "straight.inward.weight", "finish.first.weight")
+"""Weights whose second axis ends with the channels of the input."""
 
 
 def _widened(weight: Tensor, channels: int) -> Tensor:

@@ -8,6 +8,7 @@ channels_last, and the same memory read as `b f p c` where attention and frames 
 
 from collections.abc import Iterable
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -131,6 +132,33 @@ class Straight(nn.Module):
     def forward(self, x: Float[Tensor, "bf h w c"], scene: Scene) -> Float[Tensor, "bf h w d"]:
         gains = self.gains(scene.time).to(x.dtype).expand(-1, scene.frames.count, -1)
         return self.outward(self.inward(x) * rearrange(gains, "b f c -> (b f) 1 1 c"))
+
+
+class Finish(nn.Module):
+    """Three convolutions of pixels that see what the network says of each frame, and the noisy frame: what is
+    added to the former.
+
+    A network of patches learns an edge anew for every place that it may have in a patch; these learn it once.
+    They have no norm, but gains by time, and start as nothing.
+    """
+
+    def __init__(self, seen: int, out: int, *, width: int, time_dim: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(out + seen, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, out, 3, padding=1)
+        self.gains = nn.Linear(time_dim, 4 * width)
+        zeroed(self.last)
+        zeroed(self.gains)
+
+    def forward(
+        self, said: Float[Tensor, "bf d h w"], noisy: Float[Tensor, "bf c h w"], scene: Scene
+    ) -> Float[Tensor, "bf d h w"]:
+        time = self.gains(scene.time).to(said.dtype).expand(-1, scene.frames.count, -1)
+        gains = rearrange(time, "b f (n c) -> n (b f) c 1 1", n=4)
+        x = F.silu(self.first(torch.cat([said, noisy], dim=1)) * (1 + gains[0]) + gains[1])
+        x = F.silu(self.second(x) * (1 + gains[2]) + gains[3])
+        return self.last(x)
 
 
 class Layer(nn.Module):

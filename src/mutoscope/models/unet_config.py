@@ -85,6 +85,7 @@ class UNetConfig(BaseModel):
     straight: bool = Field(
         default=False, description="a way past the network for the noisy pixels, linear, with gains by time"
     )
+    finish: int = Field(default=0, ge=0, description="width of convolutions of pixels at the end; 0: none")
     channels: tuple[int, ...] = Field(default=(64, 128, 256), min_length=1, description="for each level")
     layers: int = Field(default=2, gt=0, description="residual blocks a level; one more on the way up")
     attention: tuple[bool, ...] = Field(default=(False, True, True), description="levels that attend")
