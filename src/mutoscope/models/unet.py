@@ -3,6 +3,8 @@
     down    at each resolution some layers, then half the height and width
     middle  two layers, attention between
     up      the same resolutions back; every layer also sees what its twin on the way down made
+    beside  where the config asks for it, a linear way past all that (`Straight`)
+    end     where the config asks for them, convolutions of pixels (`Finish`)
 
 Frames are folded into the batch, and only the layers of `temporal.py` mix them. One class and four uses,
 by `UNetConfig.time`: image models (Stable Diffusion 1.5 and 2.1; none), Video Diffusion Models (`vdm`), image
