@@ -91,7 +91,8 @@ VDM = PixelRecipe(
     about="Video Diffusion Models at 48x32, 16 frames, for patient processors",
     network=_network((128, 192), text=64, layers=1, patch=4),
     text=TextSettings(heads=2, ffn_dim=160),
-    sampler="ancestral",
+    steps=12,
+    shift=10.0,
     guidance=2.0,
     pieces=(
         UNetPiece(

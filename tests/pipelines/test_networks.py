@@ -150,6 +150,17 @@ def test_the_vdm_process_of_the_model_is_the_pipelines(pipeline: Pipeline):
     assert denoiser.schedule == Process().noising()
 
 
+def test_a_model_may_have_a_shift_of_its_own(pipeline: Pipeline):
+    model = tiny_unet_model()
+    shifted = replace(model, facts=model.facts.model_copy(update={"shift": 4.0}))
+    own = Pipeline(shifted, precision="float32", device="cpu")
+    asked, told = own.request(WORDS, steps=4), pipeline.request(WORDS, steps=4, shift=4.0)
+    assert torch.equal(own.grid(asked), pipeline.grid(told))
+    assert not torch.equal(own.grid(asked), pipeline.grid(pipeline.request(WORDS, steps=4)))
+    same = pipeline.generate(WORDS, steps=2, shift=4.0)
+    assert torch.equal(own.generate(WORDS, steps=2).frames, same.frames)
+
+
 def of_process(process: Process, *, seed: int = 0) -> UNetModel:
     model = tiny_unet_model(seed)
     return replace(model, facts=model.facts.model_copy(update={"process": process}))

@@ -148,6 +148,12 @@ def test_every_recipe_is_valid_resolves_to_itself_and_fits_its_clips(name: str):
     assert all(piece.unet.frames <= recipe.clips.frames for piece in recipe.pieces)
 
 
+def test_a_model_is_asked_as_the_recipe_says(tmp_path: Path):
+    list(run(recipe_of(shift="5.0", sampler="euler", steps="9"), tmp_path))
+    facts = load_unet_model(tmp_path / "model").facts
+    assert (facts.shift, facts.sampler, facts.steps, facts.guidance) == (5.0, "euler", 9, 3.0)
+
+
 def test_a_recipe_says_how_its_model_is_used():
     said = {name: recipe.command for name, recipe in UNET_RECIPES.items() if "smoke" in name}
     assert list(said.values()) == ["generate PROMPT", "upscale FILM", "interpolate FILM"]

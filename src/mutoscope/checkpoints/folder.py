@@ -73,7 +73,8 @@ class ModelFacts(BaseModel):
     size: width and height in pixels. padded_to: rows of text the transformer attends, zero rows included.
     vocabulary: what its captions spoke of, by name. noise: how the noise of frames was related in training,
     and is to be in sampling. process: what its films and predictions are. A folder that does not speak of
-    these two has independent noise and a flow.
+    these two has independent noise and a flow. shift: of the sampling grid of a model on pixels; a
+    transformer's stands in its scheduler's file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,6 +86,7 @@ class ModelFacts(BaseModel):
     steps: int = Field(default=50, gt=0)
     guidance: float = 5.0
     sampler: UsualSampler = "euler"
+    shift: float = Field(default=1.0, gt=0)
     padded_to: int = Field(default=512, gt=0)
     vocabulary: str = ""
     noise: PriorSettings = PriorSettings()

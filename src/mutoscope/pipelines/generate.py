@@ -102,7 +102,7 @@ class Pipeline(Filmmaker):
         self.dtype = fast_dtype(self.device, precision=precision)
         self._networks = networks_of(model, dtype=self.dtype, device=self.device, in_place=in_place)
         self.facts, self.weights, self.reads = model.facts, model.fingerprint, self._networks.words
-        self.shift = model.shift if isinstance(model, Model) else 1.0
+        self.shift = model.shift if isinstance(model, Model) else model.facts.shift
         self._weak = None if weak is None else self._beside(weak, in_place=in_place)
         self.weak = "" if self._weak is None else self._weak.fingerprint
 

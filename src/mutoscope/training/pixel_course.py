@@ -62,6 +62,7 @@ class PixelRecipe(Settings):
     steps: int = Field(default=32, ge=1, description="default number of sampling steps")
     guidance: float = Field(default=3.0, ge=0, description="default guidance scale")
     sampler: UsualSampler = Field(default="multistep", description="default sampler")
+    shift: float = Field(default=1.0, gt=0, description="default shift of the sampling grid towards noise")
     small_noise: float = Field(
         default=0.1, ge=0, lt=1, description="how noisy a stage is shown the small film, as a time"
     )
@@ -156,8 +157,8 @@ class _Course:
         clips, asked = recipe.clips, recipe.pieces[-1].unet
         facts = ModelFacts(
             fps=clips.fps, size=(clips.width, clips.height), frames=asked.frames or 1, steps=recipe.steps,
-            guidance=recipe.guidance if self.words else 1.0, sampler=recipe.sampler, process=process,
-            noise=asked.prior, vocabulary=self.footage.vocabulary,
+            guidance=recipe.guidance if self.words else 1.0, sampler=recipe.sampler, shift=recipe.shift,
+            process=process, noise=asked.prior, vocabulary=self.footage.vocabulary,
         )  # fmt: skip
         return UNetModel(self.unet, self.words, facts, recipe.stage)
 
