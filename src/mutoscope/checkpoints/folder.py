@@ -292,6 +292,7 @@ def _read_shift(path: Path, process: Process) -> float:
     config = read_json(path)
     name = str(config.get("_class_name", ""))
     flows = name.startswith("FlowMatch") or config.get("prediction_type") == "flow_prediction"
+    # Asked whatever the file says: what no scheduler has is refused.
     usual = scheduler_of(process, shift=1.0)["_class_name"]
     if not flows and name != usual:
         raise Refusal(f"{path}: {name} does not walk a flow; models that predict the flow can be read")

@@ -44,6 +44,12 @@ def _of_each_frame(x: Tensor, norm: nn.GroupNorm, *, silu: bool) -> Tensor:
     return rearrange(y, "n (h w) c -> n c h w", h=x.shape[2])
 
 
+def of_frames(layer: nn.Linear, scene: Scene, like: Tensor) -> Float[Tensor, "bf d"]:
+    """What a layer makes of the time of every frame, in the dtype of `like`."""
+    told = layer(scene.time).to(like.dtype)
+    return rearrange(told.expand(-1, scene.frames.count, -1), "b f d -> (b f) d")
+
+
 class ResidualBlock(nn.Module):
     """skip(x) + conv(silu(norm(conv(silu(norm(x))) + time))); the skip is a 1x1 convolution if channels
     change."""
@@ -61,8 +67,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "bf c h w"], scene: Scene) -> Float[Tensor, "bf d h w"]:
         y = self.conv1(activated(x, self.norm1))
-        time = self.time(scene.time).to(y.dtype)
-        y = y + rearrange(time.expand(-1, scene.frames.count, -1), "b f c -> (b f) c 1 1")
+        y = y + rearrange(of_frames(self.time, scene, y), "n d -> n d 1 1")
         y = self.conv2(self.dropout(activated(y, self.norm2)))
         return (x if self.skip is None else self.skip(x)) + y
 
@@ -130,8 +135,8 @@ class Straight(nn.Module):
         zeroed(self.outward)
 
     def forward(self, x: Float[Tensor, "bf h w c"], scene: Scene) -> Float[Tensor, "bf h w d"]:
-        gains = self.gains(scene.time).to(x.dtype).expand(-1, scene.frames.count, -1)
-        return self.outward(self.inward(x) * rearrange(gains, "b f c -> (b f) 1 1 c"))
+        gains = rearrange(of_frames(self.gains, scene, x), "n c -> n 1 1 c")
+        return self.outward(self.inward(x) * gains)
 
 
 class Finish(nn.Module):
@@ -154,8 +159,7 @@ class Finish(nn.Module):
     def forward(
         self, said: Float[Tensor, "bf d h w"], noisy: Float[Tensor, "bf c h w"], scene: Scene
     ) -> Float[Tensor, "bf d h w"]:
-        time = self.gains(scene.time).to(said.dtype).expand(-1, scene.frames.count, -1)
-        gains = rearrange(time, "b f (n c) -> n (b f) c 1 1", n=4)
+        gains = rearrange(of_frames(self.gains, scene, said), "n (k c) -> k n c 1 1", k=4)
         x = F.silu(self.first(torch.cat([said, noisy], dim=1)) * (1 + gains[0]) + gains[1])
         x = F.silu(self.second(x) * (1 + gains[2]) + gains[3])
         return self.last(x)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mutoscope.diffusion.betas import Betas, linear_betas, scaled_linear_betas, spaced, zero_terminal
-from mutoscope.diffusion.colours import BASIS, DEVIATIONS, opponent
+from mutoscope.diffusion.colours import rgb
 from mutoscope.diffusion.denoiser import GaussianDenoiser
 from mutoscope.diffusion.drawings.figure import Curve, Curves, Figure
 from mutoscope.diffusion.objective import TrainingTimes, Weighting, fused
@@ -110,12 +110,11 @@ def process() -> Figure:
 def colours() -> Figure:
     """how far brightness and two colours of films stand out of the noise, in RGB and in opponent colours."""
     names, level = ("brightness", "red against blue", "green against both"), Cosine().log_snr(INNER)
-    basis = torch.tensor(BASIS, dtype=torch.float64)
-    films = basis / basis.norm(dim=1, keepdim=True) * torch.tensor(DEVIATIONS).unsqueeze(1)
-    coded = opponent(films[..., None, None, None]).squeeze((2, 3, 4))
+    coded = torch.eye(3, dtype=torch.float64)  # one deviation of each
+    films = rgb(coded[..., None, None, None])
 
     def each(films: Tensor) -> list[Curve]:
-        sizes = zip(names, films.norm(dim=1), strict=True)
+        sizes = zip(names, films.flatten(1).norm(dim=1), strict=True)
         return [Curve(name, INNER, level + 2 * size.log()) for name, size in sizes]
 
     return Figure(
