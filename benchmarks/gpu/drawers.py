@@ -192,24 +192,28 @@ class Pool:
         self.source, self.clips, self.frames = source, clips, frames
         self.size, self.fps, self.seed = source.size, source.fps, source.seed
         self.packed: Tensor | None = None
+        self.scenes: list[Scene] = []
 
     def cut(self, frames: int) -> "Stretches":
         """The same pool, in shorter stretches."""
         return Stretches(self, frames)
 
     def batch(self, step: int, count: int) -> Batch:
-        """Batch number `step`, a function of (seed, step). The captions are empty: nobody asks for them."""
+        """Batch number `step`, a function of (seed, step)."""
         return self.stretches(step, count, frames=self.frames)
 
     def stretches(self, step: int, count: int, *, frames: int) -> Batch:
         """The same, of so many frames."""
         packed = self._filled()
         random = np.random.default_rng([self.seed, step, 3])
-        chosen = random.integers(len(packed), size=count).tolist()
-        starts = random.integers(packed.shape[1] - frames + 1, size=count).tolist()
-        stretches = [packed[i, f : f + frames] for i, f in zip(chosen, starts, strict=True)]
-        video, figure = from_bytes(torch.stack(stretches))
-        return Batch(video, [""] * count, figure)
+        chosen = random.integers(len(packed), size=count)
+        starts = random.integers(packed.shape[1] - frames + 1, size=count)
+        clips, times = (torch.from_numpy(part).to(packed.device) for part in (chosen, starts))
+        video, figure = from_bytes(
+            packed[clips.unsqueeze(1), times.unsqueeze(1) + torch.arange(frames, device=packed.device)]
+        )
+        scenes = [self.scenes[i] for i in chosen.tolist()]
+        return Batch(video, [caption(scene, random) for scene in scenes], figure, scenes)
 
     def _filled(self) -> Tensor:
         if self.packed is None:
@@ -237,6 +241,7 @@ class Pool:
         count, steps = self._parts
         for step in steps:
             batch = self.source.batch(step, count)
+            self.scenes += batch.scenes or []
             yield to_bytes(batch.video, batch.figure)
 
 

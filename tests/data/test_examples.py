@@ -11,16 +11,18 @@ from mutoscope.video import Refusal
 
 
 def cache(*, count: int = 5, frames: int = 9) -> LatentCache:
-    """Every frame holds 100 times its clip plus its place."""
+    """Every frame holds 100 times its clip plus its place, and its figure the same over a thousand."""
     number = 100 * torch.arange(count)[:, None] + torch.arange(frames)
     clean = number[:, None, :, None, None].float().expand(-1, 2, -1, 2, 2)
-    return LatentCache(clean.clone(), torch.zeros(count, frames, 2, 2), [f"clip {n}" for n in range(count)])
+    figure = number[:, :, None, None].expand(-1, -1, 2, 2) / 1000
+    return LatentCache(clean.clone(), figure, [f"clip {n}" for n in range(count)])
 
 
 def test_a_sources_clips_come_with_their_captions():
     source = WorldSource(SMALL, frames=2, size=(32, 32), seed=3)
     found, batch = clips_of(source)(4, 2), source.batch(4, 2)
     assert torch.equal(found.clean, batch.video) and found.captions == batch.captions
+    assert found.figure is not None and torch.equal(found.figure, batch.figure) and found.figure.any()
 
 
 @pytest.mark.parametrize(("frames", "every"), [(1, 1), (4, 1), (3, 4), (9, 1)])
@@ -30,6 +32,7 @@ def test_windows_are_frames_of_one_clip_in_order_and_its_caption(frames: int, ev
     assert found.clean.shape == (64, 2, frames, 2, 2)
     assert (numbers.diff(dim=1) == every).all()
     assert [f"clip {int(first) // 100}" for first in numbers[:, 0]] == found.captions
+    assert found.figure is not None and torch.equal(found.figure[..., 0, 0] * 1000, numbers)
 
 
 def test_windows_lie_anywhere_in_their_clips():

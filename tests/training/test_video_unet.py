@@ -26,12 +26,16 @@ KNOWN = KnownSettings(kind="prediction", noise=0.3)
 
 
 def examples(frames: int, *, side: int = 8, first: int = 0) -> Clips:
-    """Films that hold their own number everywhere, and say it: film n is n / 100 and "n"."""
+    """Films that hold their own number everywhere, and say it: film n is n / 100 and "n". The subject is what
+    is right of the middle."""
 
     def films(step: int, count: int) -> Examples:
         numbers = first + step * count + torch.arange(count)
         values = numbers[:, None, None, None, None].float() / 100
-        return Examples(values.expand(-1, 3, frames, side, side).clone(), [str(int(n)) for n in numbers])
+        figure = torch.zeros(count, frames, side, side)
+        figure[..., side // 2 :] = 1
+        captions = [str(int(n)) for n in numbers]
+        return Examples(values.expand(-1, 3, frames, side, side).clone(), captions, figure)
 
     return films
 
@@ -91,6 +95,10 @@ EVERY_KIND: dict[str, dict[str, Any]] = {
     "opponent colours": {"process": Process(colours="opponent")},
     "mixed noise": {"prior": {"name": "mixed"}},
     "min-SNR": {"weighting": {"name": "min_snr"}},
+    "heavier figures": {"figure": 3.0},
+    "heavier figures in patches": {
+        "figure": 3.0, "known": KnownSettings(kind="small", factor=2), "patch": (4, 6)
+    },
     "times of their own": {"times": {"distribution": "uniform", "independent": 1.0}},
     "without words": {"text": False},
 }
@@ -221,6 +229,43 @@ def test_a_velocity_of_films_of_a_deviation_has_edms_loss():
     torch.testing.assert_close(error.mean(), found, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("patch", [None, (4, 6)], ids=str)
+def test_a_figure_weighs_more_in_the_loss_and_nowhere_else(patch: tuple[int, int] | None):
+    """The loss is linear in the weight: halves of 1.75 and 0.25 of the mean for 6 more; parts are plain."""
+    small = {"known": KnownSettings(kind="small", factor=2), "patch": patch} if patch else {}
+    settings = {"weighting": {"name": "none"}, "text": False} | small
+    task, seen, plain = told(**settings)
+    heavy_task, _, heavy = told(**settings, figure=6.0)
+    assert heavy["clips"] == plain["clips"] and heavy["pictures"] == plain["pictures"]
+    weights = torch.ones(8)
+    weights[4:] = 7
+    weights /= weights.mean()
+    coming = heavy_task._coming(0)
+    assert coming.heavy is not None and torch.equal(coming.heavy, weights.expand(3, 1, 6, 8, 8))
+    target = velocities(task, seen, coming.clean)
+    _, _, cut = heavy_task._part(coming.clean, None, coming)
+    assert cut is not None and cut.shape[-2:] == (patch or (8, 8))
+    torch.testing.assert_close(heavy["loss"].detach(), (target.square() * cut).mean(), rtol=1e-4, atol=0)
+    assert abs(heavy["loss"] / plain["loss"] - 1) > 1e-4
+
+
+def velocities(task: UNetTask, seen: Seen, clean: Tensor) -> Tensor:
+    """alpha noise - sigma clean of what the network saw, where every clip is one number everywhere."""
+    level = task.schedule.level(seen.t / 1000)
+    alpha, sigma = (part[:, None, :, None, None] for part in (level.alpha, level.sigma))
+    films = clean[..., : seen.noisy.shape[-2], : seen.noisy.shape[-1]]
+    return alpha * (seen.noisy[:, :3] - alpha * films) / sigma - sigma * films
+
+
+def test_a_figure_that_nobody_knows_cannot_weigh_more():
+    task = UNetTask(
+        network(text=False), None, settings=UNetSettings(frames=4, figure=3.0),
+        clips=lambda step, count: Examples(torch.zeros(count, 3, 4, 8, 8), [""] * count),
+    )  # fmt: skip
+    with pytest.raises(Refusal, match=r"figure is 3\.0, and nothing says where"):
+        loss(task)
+
+
 def test_the_error_of_known_frames_does_not_count():
     """All of a clip but its last frame is known: the loss is that frame's, and the pictures'."""
     known = KnownSettings(kind="prediction", context=(3,))
@@ -244,7 +289,7 @@ def test_patches_lie_on_the_grid_of_the_small_version_and_everywhere():
     film = (10 * rows + columns).expand(1, 3, 1, 8, 8)
     corners = set()
     for step in range(60):
-        part, _ = task._part(film, None, task._coming(step).corner)
+        part, *_ = task._part(film, None, task._coming(step))
         corners.add((int(part[0, 0, 0, 0, 0]) // 10, int(part[0, 0, 0, 0, 0]) % 10))
     assert corners == {(top, left) for top in (0, 2, 4, 6) for left in (0, 2, 4)}
 

@@ -21,10 +21,12 @@ __all__ = ["Clips", "Examples", "clips_of", "windows_of"]
 
 @dataclass(frozen=True)
 class Examples:
-    """Films "n c f h w", pixels in [-1, 1] or normalised latents, and what is said of each."""
+    """Films "n c f h w", pixels in [-1, 1] or normalised latents, what is said of each, and where the subject
+    is, in [0, 1] (None: nobody knows)."""
 
     clean: Float[Tensor, "n c f h w"]
     captions: list[str]
+    figure: Float[Tensor, "n f h w"] | None = None
 
 
 Clips = Callable[[int, int], Examples]
@@ -36,7 +38,7 @@ def clips_of(source: Source) -> Clips:
 
     def examples(step: int, count: int) -> Examples:
         batch = source.batch(step, count)
-        return Examples(batch.video, batch.captions)
+        return Examples(batch.video, batch.captions, batch.figure)
 
     return examples
 
@@ -55,11 +57,13 @@ def windows_of(cache: LatentCache, *, frames: int, every: int = 1, seed: int = 0
         random = np.random.default_rng([seed, step, frames])
         chosen = random.integers(len(cache), size=count)
         starts = random.integers(length - reach + 1, size=count)
-        windows = [
-            cache.clean[clip, :, start : start + reach : every]
+        places = [
+            (clip, slice(start, start + reach, every))
             for clip, start in zip(chosen.tolist(), starts.tolist(), strict=True)
         ]
-        captions = [cache.caption(clip, random) for clip in chosen.tolist()]
-        return Examples(torch.stack(windows).float(), captions)
+        captions = [cache.caption(clip, random) for clip, _ in places]
+        clean = torch.stack([cache.clean[clip, :, window] for clip, window in places])
+        figure = torch.stack([cache.figure[clip, window] for clip, window in places])
+        return Examples(clean.float(), captions, figure.float())
 
     return examples

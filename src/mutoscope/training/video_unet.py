@@ -2,6 +2,7 @@
 
     noisy = alpha(t) clean + sigma(t) noise
     loss  = mean weight(t) (network(noisy, t, words, what is known) - target)^2, over the frames not known
+            (heavier on the figure)
 
 With each clip ride some pictures: frames of other clips, flagged so that no layer lets them see another frame
 (joint training of Video Diffusion Models, 2204.03458, section 2.2). No clip and only pictures is how an image
@@ -22,7 +23,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from mutoscope.data.examples import Clips
+from mutoscope.data.examples import Clips, Examples
 from mutoscope.data.loader import Ahead
 from mutoscope.diffusion.known import Condition, Conditioned, Known
 from mutoscope.diffusion.objective import TrainingTimes, Weighting, squares
@@ -67,6 +68,9 @@ class UNetSettings(BaseModel):
     process: Process = Process()
     times: TrainingTimes = TrainingTimes(distribution="uniform")
     weighting: Weighting = Weighting()
+    figure: float = Field(
+        default=0.0, ge=0, description="extra weight of the pixels, or latents, that show the subject"
+    )
     prior: PriorSettings = PriorSettings()
     known: KnownSettings | None = Field(default=None, description="what is known of a clip; None: nothing")
     unconditional: float = Field(default=0.1, ge=0, le=1, description="share of captions left away")
@@ -94,11 +98,13 @@ class UNetSettings(BaseModel):
 @dataclass(frozen=True)
 class Step:
     """One step's examples: `clean` "b c f h w", clips and then their pictures; the tokens of the captions of
-    all clips and then of all pictures (None: no words); where the patch lies, down and across, in [0, 1)."""
+    all clips and then of all pictures (None: no words); where the patch lies, down and across, in [0, 1); and
+    how much each pixel weighs, one in the mean of the step (None: all alike)."""
 
     clean: Float[Tensor, "b c f h w"]
     tokens: Tokens | None
     corner: tuple[float, float]
+    heavy: Float[Tensor, "b 1 f h w"] | None
 
 
 class UNetTask:
@@ -148,16 +154,17 @@ class UNetTask:
         known = None if asked.known is None else asked.known.draw(
             clean, pictures=asked.pictures, generator=generator, schedule=self.schedule
         )  # fmt: skip
-        clean, known = self._part(clean, known, coming.corner)
+        clean, known, heavy = self._part(clean, known, coming)
         noise, t = self._noise(clean, generator), self._times(len(clean), generator)
         level = self.schedule.level(t)
         condition = Condition(self._text(coming.tokens), known, self._images(len(clean), clean.device))
         said, process = self.network(level.mix(clean, noise), t, condition), asked.process
         kind, seen = process.prediction, process.seen(level)
         square = squares(said, kind=kind, clean=clean / (process.deviation or 1), noise=noise, level=seen)
-        error, unknown = reduce(square, "b c f h w -> b f", "mean"), self._unknown(known, t)
+        unknown, error = self._unknown(known, t), mean_of_frames(square)
         weight = asked.weighting(kind, seen) * unknown
-        return {"loss": (weight * error).mean()} | self._parts(error.detach(), unknown)
+        weighed = error if heavy is None else mean_of_frames(square * heavy)
+        return {"loss": (weight * weighed).mean()} | self._parts(error.detach(), unknown)
 
     def _parts(self, error: Tensor, unknown: Tensor) -> dict[str, Tensor]:
         f, parts = self.asked.frames, {}
@@ -197,16 +204,19 @@ class UNetTask:
         return (torch.arange(f + k, device=device) >= f).expand(batch, -1)
 
     def _part(
-        self, clean: Tensor, known: Known | None, corner: tuple[float, float]
-    ) -> tuple[Tensor, Known | None]:
-        """The same patch of all examples, on the grid of the small version if there is one."""
+        self, clean: Tensor, known: Known | None, coming: Step
+    ) -> tuple[Tensor, Known | None, Tensor | None]:
+        """The same patch of all examples, on the grid of the small version if there is one, and its
+        weights."""
+        heavy = None if coming.heavy is None else coming.heavy.to(clean.device)
         if self.asked.patch is None:
-            return clean, known
+            return clean, known, heavy
         (height, width), raster = self.asked.patch, self.asked.known.factor if self.asked.known else 1
-        sides = zip(clean.shape[-2:], (height, width), corner, strict=True)
+        sides = zip(clean.shape[-2:], (height, width), coming.corner, strict=True)
         top, left = (int(place * ((whole - part) // raster + 1)) * raster for whole, part, place in sides)
-        cut = clean[..., top : top + height, left : left + width]
-        return cut, known.window(top, left, height=height, width=width) if known else None
+        window = (..., slice(top, top + height), slice(left, left + width))
+        shown = known.window(top, left, height=height, width=width) if known else None
+        return clean[window], shown, None if heavy is None else heavy[window]
 
     def _text(self, tokens: Tokens | None) -> Text | None:
         if self.words is None or tokens is None:
@@ -223,7 +233,7 @@ class UNetTask:
 
     def _collect(self, step: int) -> Step:
         random, asked = np.random.default_rng([self.seed, step]), self.asked
-        films, captions = [], []
+        films, figures, captions = [], [], []
         for clips, count, frames in (
             (self.clips, asked.clips if asked.frames else 0, asked.frames),
             (self.pictures, asked.clips * asked.pictures, 1),
@@ -234,8 +244,19 @@ class UNetTask:
                     raise Refusal(f"the clips have {found.clean.shape[2]} frames and {frames} are trained on")
                 films.append(rearrange(found.clean, "(b k) c f h w -> b c (k f) h w", b=asked.clips))
                 captions += found.captions
+                if asked.figure:
+                    figures.append(self._figures(found))
         corner = (float(random.uniform()), float(random.uniform()))
-        return Step(torch.cat(films, dim=2), self._tokens(captions, random), corner)
+        heavy = 1 + asked.figure * torch.cat(figures, dim=2) if figures else None
+        return Step(
+            torch.cat(films, dim=2), self._tokens(captions, random), corner,
+            None if heavy is None else heavy / heavy.mean(),
+        )  # fmt: skip
+
+    def _figures(self, found: Examples) -> Float[Tensor, "b 1 f h w"]:
+        if found.figure is None:
+            raise Refusal(f"figure is {self.asked.figure}, and nothing says where these clips' subject is")
+        return rearrange(found.figure, "(b k) f h w -> b 1 (k f) h w", b=self.asked.clips)
 
     def _tokens(self, captions: list[str], random: np.random.Generator) -> Tokens | None:
         if self.words is None:
@@ -264,6 +285,10 @@ class UNetTask:
                 f"the network takes {config.in_channels} channels and {config.labels} labels; with what is "
                 f"known here it must be {config.out_channels + known} and {int(bool(known))}"
             )
+
+
+def mean_of_frames(square: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b f"]:
+    return reduce(square, "b c f h w -> b f", "mean")
 
 
 def each_frame(text: Text, whose: Int[Tensor, "b f"]) -> Text:
