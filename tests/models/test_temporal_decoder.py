@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mutoscope.models.temporal import Frames
-from mutoscope.models.temporal_decoder import DecoderTime, LastInTime, of_clip
+from mutoscope.models.temporal_decoder import DecoderTime, LastInTime
 from tiny import stirred
 
 FILM = Frames(5)
@@ -21,10 +21,6 @@ def trained(make) -> torch.nn.Module:
     layer = make().double()
     stirred(layer)
     return layer
-
-
-def flags(*rows: str) -> Tensor:
-    return torch.tensor([[mark == "i" for mark in row] for row in rows])
 
 
 @layers
@@ -51,7 +47,7 @@ def test_a_fresh_block_learns_from_the_first_step():
 @layers
 def test_images_pass_untouched_and_teach_nothing(make):
     layer, x = trained(make), noise(10, 8, 3, 4).requires_grad_()
-    y = layer(x, Frames(5, torch.ones(2, 5, dtype=torch.bool)))
+    y = layer(x, Frames(5, 0))
     assert torch.equal(y, x)
     y.square().sum().backward()
     assert all(weight.grad is None or not weight.grad.any() for weight in layer.parameters())
@@ -60,7 +56,7 @@ def test_images_pass_untouched_and_teach_nothing(make):
 @layers
 def test_a_film_is_the_same_with_images_behind_it(make):
     layer, x = trained(make), noise(10, 8, 3, 4)
-    together = layer(x, Frames(5, flags("fffii", "fffii"))).unflatten(0, (2, 5))
+    together = layer(x, Frames(5, 3)).unflatten(0, (2, 5))
     alone = layer(x.unflatten(0, (2, 5))[:, :3].flatten(0, 1), Frames(3)).unflatten(0, (2, 3))
     torch.testing.assert_close(together[:, :3], alone, rtol=0, atol=1e-10)
     assert torch.equal(together[:, 3:], x.unflatten(0, (2, 5))[:, 3:])
@@ -69,18 +65,11 @@ def test_a_film_is_the_same_with_images_behind_it(make):
 @layers
 def test_no_gradient_crosses_between_film_and_images(make):
     layer, x = trained(make), noise(5, 8, 3, 4).requires_grad_()
-    y = layer(x, Frames(5, flags("fffii")))
+    y = layer(x, Frames(5, 3))
     (film,) = torch.autograd.grad(y[:3].square().sum(), x, retain_graph=True)
     (image,) = torch.autograd.grad(y[3].square().sum(), x)
     assert not film[3:].any() and all(film[k].any() for k in range(3))
     assert image[3].any() and not image[[0, 1, 2, 4]].any()
-
-
-def test_what_is_not_flagged_is_not_masked():
-    update = noise(2, 5, 6, 8)
-    assert of_clip(update, FILM) is update
-    masked = of_clip(update, Frames(5, flags("fffff", "ffffi")))
-    assert torch.equal(masked[0], update[0]) and not masked[1, 4].any()
 
 
 def test_a_still_film_moves_at_its_ends_only():

@@ -31,7 +31,7 @@ from mutoscope.models.latents import (
     posterior_of,
     statistics,
 )
-from mutoscope.models.temporal import Frames
+from mutoscope.models.temporal import Frames, each_group, in_order
 from mutoscope.models.temporal_decoder import DecoderTime, LastInTime
 from mutoscope.video import Refusal
 
@@ -97,9 +97,17 @@ class ImageAutoencoder(nn.Module):
         check_crop(z, size, stride=self.space_stride)
         if frames is not None and not 1 <= frames <= z.shape[2]:
             raise Refusal(f"frames={frames}: {z.shape[2]} latent frames decode to 1..{z.shape[2]} frames")
+        if images is None:
+            pictures = self._decoded(z, Frames(z.shape[2]))
+        else:
+            pictures = each_group(
+                images, lambda rows, order, own: self._decoded(in_order(z[rows], order), own)
+            )
+        return cropped(pictures, size)[:, :, :frames]
+
+    def _decoded(self, z: Float[Tensor, "b c f h w"], frames: Frames) -> Float[Tensor, "b 3 f h2 w2"]:
         latents = self.before_decoder(rearrange(z, "b c f h w -> (b f) c h w"))
-        pictures = self.decoder(latents, Frames(z.shape[2], images))
-        return cropped(rearrange(pictures, "(b f) c h w -> b c f h w", f=z.shape[2]), size)[:, :, :frames]
+        return rearrange(self.decoder(latents, frames), "(b f) c h w -> b c f h w", f=frames.count)
 
     def normalise(self, z: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """(z - latents_mean - shift) · scaling / latents_std per channel: what a denoiser works on."""

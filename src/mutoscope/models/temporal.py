@@ -1,27 +1,26 @@
 """Layers that mix frames, and how frames that are no part of the film stay out.
 
-A batch may carry independent images after its clip (`Frames.images`; Ho et al. 2022, 2204.03458): they make
-training cheap and must see nothing, and nothing may see them. Frames mix in three ways, and each is masked:
-
-    attention       an image attends to itself, the clip to the clip
-    convolution     y[k] = w0 x[k-1] + w1 x[k] + w2 x[k+1], where neighbours outside the own group are zero
-    statistics      a norm over (f, h, w) takes mean and variance over the clip, and over each image by itself
+A batch may carry independent images after its clip (`Frames`; Ho et al. 2022, 2204.03458): they make training
+cheap and must see nothing, and nothing may see them. Frames mix in three ways, attention, convolution and the
+statistics of norms. None has a mask: every layer is given films, of the clip's frames and of one frame each
+(`each_film`), so there is nothing to leak, and nothing is computed that a mask would throw away.
 
 What a layer adds is merged by x + d, or by x + (1 - α) d with one learned α in [0, 1] (Blattmann et al. 2023,
-2304.08818: α x + (1 - α) l(x), l(x) = x + d). There α is exactly 1 for images: they see the image model.
-Every d starts at zero, so the film model starts as the image model.
+2304.08818: α x + (1 - α) l(x), l(x) = x + d). There α is exactly 1 for images, which pass as they are: they
+see the image model. Every d starts at zero, so the film model starts as the image model.
 
 Features are `b f p c`, p pixels, channels last, as convolutions leave them in channels_last: no layer here
 moves them. Attention over frames counts (pixel, head) as its heads.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,44 +36,95 @@ BUCKETS, FAR = 32, 64
 
 @dataclass(frozen=True)
 class Frames:
-    """How the frames of a batch belong together: `count` of them, the clip first, then its `images` (flags
-    "b f"; None where there are none)."""
+    """How the frames of a batch belong together: `count` of a sample, the `clip` first, then its images
+    (None: all are the clip)."""
 
     count: int
-    images: Bool[Tensor, "b f"] | None = None
-    # Made once and not when asked for: a compiler cannot look into a cached property.
-    clip: Float[Tensor, "b f 1 1"] | None = field(init=False)
-    """1 for frames of the clip, 0 for images."""
-    bias: Float[Tensor, "b 1 f f"] | None = field(init=False)
-    """What is added to scores: 0 where a frame may look, -inf elsewhere."""
+    clip: int | None = None
 
-    def __post_init__(self) -> None:
-        images = self.images
-        clip = None if images is None else rearrange((~images).float(), "b f -> b f 1 1")
-        object.__setattr__(self, "clip", clip)
-        object.__setattr__(self, "bias", None if images is None else _apart(images))
+    @property
+    def film(self) -> int:
+        """Frames of the clip."""
+        return self.count if self.clip is None else self.clip
 
-    def places(self, device: torch.device) -> Float[Tensor, "#b f"]:
-        """Where each frame stands in its clip; an image stands at 0, as the only frame of a film."""
-        places = torch.arange(self.count, dtype=torch.float32, device=device).unsqueeze(0)
-        return places if self.images is None else places.masked_fill(self.images, 0.0)
+    @property
+    def images(self) -> int:
+        return self.count - self.film
 
-
-def _apart(images: Bool[Tensor, "b f"]) -> Float[Tensor, "b 1 f f"]:
-    """Scores between frames of one group 0, of two groups -inf."""
-    either = images.unsqueeze(1) | images.unsqueeze(2)
-    apart = either & ~torch.eye(images.shape[1], dtype=torch.bool, device=images.device)
-    return torch.zeros(apart.shape, device=apart.device).masked_fill(apart, -math.inf).unsqueeze(1)
+    def split(self, x: Float[Tensor, "b f *c"]) -> tuple[Float[Tensor, "b f1 *c"], Float[Tensor, "b f2 *c"]]:
+        """Frames of the clips, and images."""
+        clip, images = x.split((self.film, self.images), dim=1)  # in whose gradient nothing is added
+        return clip, images
 
 
 @dataclass(frozen=True)
 class Scene:
     """What every layer is told: the frames, their diffusion time (embedded, after SiLU; f = 1: one for all),
-    and the words."""
+    and the words. Where there are images, `films` tells it of the clip (of `count` frames) and of the images
+    (of one each)."""
 
     frames: Frames
     time: Float[Tensor, "b f e"]
     words: Words | None = None
+    films: "tuple[Scene, Scene] | None" = None
+
+    @classmethod
+    def of(cls, frames: Frames, time: Float[Tensor, "b #f e"], words: Words | None) -> "Scene":
+        if not frames.images:
+            return cls(frames, time, words)
+        f, n = frames.film, frames.count
+        clip, images = frames.split(time.expand(-1, n, -1))
+        told = (None, None) if words is None else words.split(f, n, batch=len(time))
+        alone = cls(Frames(1), rearrange(images, "b k e -> (b k) 1 e"), told[1])
+        return cls(frames, time, words, (cls(Frames(f), clip, told[0]), alone))
+
+
+Film = Callable[[Tensor, Scene], Tensor]
+"""A layer over the frames of films "b f p c"."""
+
+
+def each_film(layer: Film, x: Float[Tensor, "b f p c"], scene: Scene) -> Float[Tensor, "b f p c"]:
+    """The layer of every clip, and of every image as a film of one frame."""
+    if scene.films is None:
+        return layer(x, scene)
+    (of_clip, of_image), (clip, images) = scene.films, scene.frames.split(x)
+    alone = layer(rearrange(images, "b k p c -> (b k) 1 p c"), of_image)
+    alone = rearrange(alone, "(b k) 1 p c -> b k p c", k=scene.frames.images)
+    return torch.cat([layer(clip, of_clip), alone], dim=1) if scene.frames.film else alone
+
+
+def each_clip(layer: Film, x: Float[Tensor, "b f p c"], scene: Scene) -> Float[Tensor, "b f p c"]:
+    """The layer of every clip; images stay as they are, and the layer learns nothing from them."""
+    if scene.films is None:
+        return layer(x, scene)
+    clip, images = scene.frames.split(x)
+    return torch.cat([layer(clip, scene.films[0]), images], dim=1) if scene.frames.film else x
+
+
+Group = Callable[[list[int], Int[Tensor, "n f"], Frames], Float[Tensor, "n c f h w"]]
+"""Samples with equally many images, the order in which their clip comes first, their frames -> a film, so."""
+
+
+def each_group(images: Bool[Tensor, "b f"], make: Group) -> Float[Tensor, "b c f h w"]:
+    """What is made of samples with equally many images, their clip first, as the flags have them.
+
+    The flags are read here and now: on a GPU they are waited for."""
+    images = images.cpu()
+    orders, counts = images.to(torch.uint8).argsort(dim=1, stable=True), (~images).sum(dim=1).tolist()
+    made, samples = list[Tensor](), list[int]()
+    for count in sorted(set(counts)):
+        rows = [row for row, own in enumerate(counts) if own == count]
+        order = orders[rows]
+        made.append(in_order(make(rows, order, Frames(images.shape[1], count)), order.argsort(dim=1)))
+        samples += rows
+    return torch.cat(made)[torch.tensor(samples).argsort().to(made[0].device)]
+
+
+def in_order(x: Float[Tensor, "b c f h w"], order: Int[Tensor, "b f"]) -> Float[Tensor, "b c f h w"]:
+    """Frame order[b, k] of every sample at place k."""
+    if bool((order.diff(dim=1) == 1).all()):  # as they stand
+        return x
+    return x.gather(2, order.to(x.device)[:, None, :, None, None].expand_as(x))
 
 
 class NumberEmbedding(nn.Module):
@@ -98,51 +148,19 @@ class NumberEmbedding(nn.Module):
 
 
 class TimeNorm(nn.GroupNorm):
-    """A group norm whose statistics run over pixels and frames, of the clip and of each image apart."""
+    """A group norm of films "b f p c" whose statistics run over pixels and frames."""
 
-    def forward(self, x: Float[Tensor, "b f p c"], frames: Frames) -> Float[Tensor, "b f p c"]:  # type: ignore[override]
-        return self._normed(x, frames, silu=False)
+    def forward(self, x: Float[Tensor, "b f p c"]) -> Float[Tensor, "b f p c"]:  # type: ignore[override]
+        return self._normed(x, silu=False)
 
-    def activated(self, x: Float[Tensor, "b f p c"], frames: Frames) -> Float[Tensor, "b f p c"]:
+    def activated(self, x: Float[Tensor, "b f p c"]) -> Float[Tensor, "b f p c"]:
         """silu(norm(x))."""
-        return self._normed(x, frames, silu=True)
+        return self._normed(x, silu=True)
 
-    def _normed(self, x: Tensor, frames: Frames, *, silu: bool) -> Tensor:
-        if frames.images is None:
-            rows, weight, bias = x.flatten(1, 2), self.weight, self.bias
-            y = normed(rows, weight, bias=bias, groups=self.num_groups, eps=self.eps, silu=silu)
-            return y.view(x.shape)
-        factor, shift = self._factor_and_shift(x, frames)
-        y = torch.addcmul(shift.to(x.dtype), x, factor.to(x.dtype))
-        return F.silu(y) if silu else y
-
-    def _factor_and_shift(self, x: Tensor, frames: Frames) -> tuple[Tensor, Tensor]:
-        """gain / std and bias - gain · mean / std, "b f 1 c", from moments of every frame."""
-        grouped = rearrange(x, "b f p (g c) -> b f g p c", g=self.num_groups)
-        wide = grouped.to(torch.promote_types(x.dtype, torch.float32))
-        var, mean = torch.var_mean(wide, dim=(3, 4), correction=0)
-        var, mean = pooled_moments(var, mean, frames=frames)
-        inverse = (var + self.eps).rsqrt()
-        spread = self.num_channels // self.num_groups
-        inverse, mean = (v.repeat_interleave(spread, dim=2).unsqueeze(2) for v in (inverse, mean))
-        factor = inverse * self.weight
-        return factor, self.bias - mean * factor
-
-
-def pooled_moments(
-    var: Float[Tensor, "b f g"], mean: Float[Tensor, "b f g"], *, frames: Frames
-) -> tuple[Float[Tensor, "b f g"], Float[Tensor, "b f g"]]:
-    """Moments of frames to moments of their group: the clip as a whole, an image as it is.
-
-    var = mean over frames of var + variance over frames of mean
-    """
-    assert frames.clip is not None and frames.images is not None
-    clip = frames.clip.squeeze(-1).to(var)
-    share = clip / clip.sum(dim=1, keepdim=True).clamp(min=1)
-    whole = (share * mean).sum(dim=1, keepdim=True)
-    spread = (share * (var + (mean - whole).square())).sum(dim=1, keepdim=True)
-    image = frames.images.unsqueeze(-1)
-    return torch.where(image, var, spread), torch.where(image, mean, whole)
+    def _normed(self, x: Tensor, *, silu: bool) -> Tensor:
+        rows, groups = x.flatten(1, 2), self.num_groups
+        y = normed(rows, self.weight, bias=self.bias, groups=groups, eps=self.eps, silu=silu)
+        return y.view(x.shape)
 
 
 class FrameConv(nn.Module):
@@ -157,15 +175,9 @@ class FrameConv(nn.Module):
         self.weight = nn.Parameter(weight.mT.contiguous().mT)
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Float[Tensor, "b f p c"], frames: Frames) -> Float[Tensor, "b f p c"]:
-        if frames.count == 1:
+    def forward(self, x: Float[Tensor, "b f p c"]) -> Float[Tensor, "b f p c"]:
+        if x.shape[1] == 1:
             return F.linear(x, self.weight[..., 1], self.bias)
-        if frames.clip is None:
-            return self._over_frames(x)
-        alone = F.linear(x, self.weight[..., 1], self.bias)
-        return torch.where(frames.clip.bool(), self._over_frames(x * frames.clip.to(x.dtype)), alone)
-
-    def _over_frames(self, x: Tensor) -> Tensor:
         # One image per film, f high and p wide, channels last as it lies: 2D kernels are several times as
         # fast on it as those of a 3D convolution.
         weight = self.weight.mT.unsqueeze(2).movedim(3, 1)
@@ -174,20 +186,15 @@ class FrameConv(nn.Module):
 
 
 class Merge(nn.Module):
-    """x + (1 - α) d with one learned α = sigmoid(mix), exactly 1 for images."""
+    """x + (1 - α) d with one learned α = sigmoid(mix)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.mix = nn.Parameter(torch.tensor([0.5]))
 
-    def share(self, frames: Frames) -> Float[Tensor, "#b #f 1 1"]:
-        """1 - α, for every frame."""
-        share = (1 - torch.sigmoid(self.mix)).view(1, 1, 1, 1)
-        return share if frames.images is None else share.masked_fill(frames.images[:, :, None, None], 0.0)
-
-    def forward(self, x: Tensor, update: Tensor, frames: Frames) -> Tensor:
+    def forward(self, x: Tensor, update: Tensor) -> Tensor:
         """x + share · update: x itself, bit for bit, where the share or the update is zero."""
-        return torch.addcmul(x, update.to(x.dtype), self.share(frames).to(x.dtype))
+        return torch.addcmul(x, update.to(x.dtype), (1 - torch.sigmoid(self.mix)).to(x.dtype))
 
 
 class TimeConvs(nn.Module):
@@ -205,12 +212,15 @@ class TimeConvs(nn.Module):
         self.merge = Merge() if config.merge == "alpha" else None
 
     def forward(self, x: Float[Tensor, "b f p c"], scene: Scene) -> Float[Tensor, "b f p c"]:
+        return (each_film if self.merge is None else each_clip)(self._film, x, scene)
+
+    def _film(self, x: Tensor, scene: Scene) -> Tensor:
         y = x
         for index, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
-            y = conv(norm.activated(y, scene.frames), scene.frames)
+            y = conv(norm.activated(y))
             if index == 0 and self.time is not None:
                 y = y + self.time(scene.time).unsqueeze(2)
-        return x + y if self.merge is None else self.merge(x, y, scene.frames)
+        return x + y if self.merge is None else self.merge(x, y)
 
 
 class TimeBlock(nn.Module):
@@ -243,8 +253,7 @@ class TimeBlock(nn.Module):
     def forward(self, x: Float[Tensor, "b f p c"], scene: Scene) -> Float[Tensor, "b f p c"]:
         if self.feed_in is not None and self.norm_in is not None:
             x = x + self.feed_in(self.norm_in(x))
-        bias, rope = self._bias(x, scene.frames), self._rope(x, scene.frames)
-        x = x + self.attention(self.norm1(x), bias=bias, rope=rope)
+        x = x + self.attention(self.norm1(x), bias=self._bias(x), rope=self._rope(x))
         if self.second is not None and self.norm2 is not None:
             x = x + self._second(self.norm2(x), scene)
         if self.feed is not None and self.norm3 is not None:
@@ -254,23 +263,22 @@ class TimeBlock(nn.Module):
     def _second(self, x: Tensor, scene: Scene) -> Tensor:
         assert self.second is not None
         if not self.reads:
-            return self.second(x, bias=scene.frames.bias)
+            return self.second(x)
         return self.second.read(x, scene.words)
 
-    def _bias(self, x: Tensor, frames: Frames) -> Tensor | None:
-        """Learned for every distance and head, and -inf between frames of different groups."""
+    def _bias(self, x: Tensor) -> Tensor | None:
+        """Learned for every distance and head."""
         if self.distance is None:
-            return frames.bias
-        places = torch.arange(frames.count, device=x.device)
+            return None
+        places = torch.arange(x.shape[1], device=x.device)
         apart = places[None, :] - places[:, None]
         learned = self.distance(distance_buckets(apart, buckets=BUCKETS, max_distance=FAR))
-        learned = learned.permute(2, 0, 1).repeat(x.shape[2], 1, 1).unsqueeze(0)  # heads are (pixel, head)
-        return learned if frames.bias is None else learned + frames.bias
+        return learned.permute(2, 0, 1).repeat(x.shape[2], 1, 1).unsqueeze(0)  # heads are (pixel, head)
 
-    def _rope(self, x: Tensor, frames: Frames) -> Tensor | None:
+    def _rope(self, x: Tensor) -> Tensor | None:
         if self.positions != "rotary":
             return None
-        return frame_rope(frames.count, self.attention.head_dim, device=x.device)
+        return frame_rope(x.shape[1], self.attention.head_dim, device=x.device)
 
 
 def frame_rope(
@@ -303,15 +311,15 @@ class TimeAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b f p c"], scene: Scene, *, index: int = 0
     ) -> Float[Tensor, "b f p c"]:
-        frames = scene.frames
-        y = x if self.places is None else x + self._placed(self.places, x, frames)
-        y = self.blocks[index](y, scene)
-        return y if self.merge is None else self.merge(x, y - x, frames)
+        return (each_film if self.merge is None else each_clip)(partial(self._film, index=index), x, scene)
 
-    def _placed(self, embedding: NumberEmbedding, x: Tensor, frames: Frames) -> Float[Tensor, "#b f 1 c"]:
-        places = frames.places(x.device)
-        rows = embedding(rearrange(places, "b f -> (b f) 1"))
-        return rearrange(rows, "(b f) c -> b f 1 c", b=len(places)).to(x.dtype)
+    def _film(self, x: Tensor, scene: Scene, *, index: int) -> Tensor:
+        y = self.blocks[index](x if self.places is None else x + self._placed(self.places, x), scene)
+        return y if self.merge is None else self.merge(x, y - x)
+
+    def _placed(self, embedding: NumberEmbedding, x: Tensor) -> Float[Tensor, "1 f 1 c"]:
+        places = torch.arange(x.shape[1], dtype=torch.float32, device=x.device)
+        return rearrange(embedding(places.unsqueeze(1)), "f c -> 1 f 1 c").to(x.dtype)
 
 
 class WrappedTimeAttention(nn.Module):
@@ -327,7 +335,10 @@ class WrappedTimeAttention(nn.Module):
         zeroed(self.outward)
 
     def forward(self, x: Float[Tensor, "b f p c"], scene: Scene) -> Float[Tensor, "b f p c"]:
-        return x + self.outward(self.inner(self.inward(self.norm(x, scene.frames)), scene))
+        return each_film(self._film, x, scene)
+
+    def _film(self, x: Tensor, scene: Scene) -> Tensor:
+        return x + self.outward(self.inner(self.inward(self.norm(x)), scene))
 
 
 TEMPORAL = (TimeConvs, TimeAttention, WrappedTimeAttention)
@@ -346,6 +357,9 @@ __all__ = [
     "TimeConvs",
     "TimeNorm",
     "WrappedTimeAttention",
+    "each_clip",
+    "each_film",
+    "each_group",
     "frame_rope",
-    "pooled_moments",
+    "in_order",
 ]

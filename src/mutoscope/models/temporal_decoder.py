@@ -12,6 +12,8 @@ last convolution copies is the decoder of pictures, and from there it learns (Al
 al. 2023, arXiv:2304.08818).
 """
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -39,10 +41,12 @@ class DecoderTime(nn.Module):
         self.mix = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Float[Tensor, "bf c h w"], frames: Frames) -> Float[Tensor, "bf c h w"]:
-        rows = _rows(x, frames)
-        y = self.conv1(F.silu(self.norm1(rows, frames)), frames)
-        y = self.conv2(F.silu(self.norm2(y, frames)), frames)
-        return x + _maps(of_clip(torch.sigmoid(self.mix).to(y.dtype) * y, frames), like=x)
+        return with_change(self._change, x, frames)
+
+    def _change(self, clip: Float[Tensor, "b f p c"]) -> Float[Tensor, "b f p c"]:
+        y = self.conv1(F.silu(self.norm1(clip)))
+        y = self.conv2(F.silu(self.norm2(y)))
+        return torch.sigmoid(self.mix).to(y.dtype) * y
 
 
 class LastInTime(nn.Module):
@@ -54,21 +58,21 @@ class LastInTime(nn.Module):
         nn.init.dirac_(self.conv.weight)
 
     def forward(self, x: Float[Tensor, "bf c h w"], frames: Frames) -> Float[Tensor, "bf c h w"]:
+        return with_change(self._change, x, frames)
+
+    def _change(self, clip: Float[Tensor, "b f p c"]) -> Float[Tensor, "b f p c"]:
         # What is copied goes past the convolution: a GPU would round it to the precision of its products.
         copying = nn.init.dirac_(torch.empty_like(self.conv.weight))
-        other = {"weight": self.conv.weight - copying}
-        change = torch.func.functional_call(self.conv, other, (_rows(x, frames), frames))
-        return x + _maps(of_clip(change, frames), like=x)
+        return torch.func.functional_call(self.conv, {"weight": self.conv.weight - copying}, (clip,))
 
 
-def of_clip(update: Float[Tensor, "b f p c"], frames: Frames) -> Float[Tensor, "b f p c"]:
-    """The update for frames of the clip, and zero, which nothing learns from, for images."""
-    return update if frames.images is None else update.masked_fill(frames.images[:, :, None, None], 0.0)
-
-
-def _rows(x: Tensor, frames: Frames) -> Tensor:
-    return rearrange(x, "(b f) c h w -> b f (h w) c", f=frames.count)
-
-
-def _maps(rows: Tensor, *, like: Tensor) -> Tensor:
-    return rearrange(rows, "b f (h w) c -> (b f) c h w", h=like.shape[2])
+def with_change(
+    change: Callable[[Tensor], Tensor], x: Float[Tensor, "bf c h w"], frames: Frames
+) -> Float[Tensor, "bf c h w"]:
+    """x and what a layer adds to the clips "b f p c"; images stay as they are, and it learns nothing from
+    them."""
+    if not frames.film:
+        return x
+    rows = rearrange(x, "(b f) c h w -> b f (h w) c", f=frames.count)
+    update = F.pad(change(rows[:, : frames.film]), (0, 0, 0, 0, 0, frames.images))
+    return x + rearrange(update, "b f (h w) c -> (b f) c h w", h=x.shape[2])

@@ -19,12 +19,19 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mutoscope.models.temporal import TEMPORAL, Frames, NumberEmbedding, Scene
+from mutoscope.models.temporal import (
+    TEMPORAL,
+    Frames,
+    NumberEmbedding,
+    Scene,
+    each_group,
+    in_order,
+)
 from mutoscope.models.text import Text
 from mutoscope.models.unet_attention import Words, attended, zeroed
 from mutoscope.models.unet_blocks import (
@@ -115,7 +122,8 @@ class UNet(nn.Module):
             text: rows that are attended as they are, or a `Text`; None is the empty text. One text for every
                 sample, or for every frame of every sample (n = b f, sample after sample).
             images: frames that are independent images: they see no other frame and no other frame sees
-                them. The others are one clip, in the order in which they stand.
+                them. The others are one clip, in the order in which they stand. Flags are read by the
+                processor; on a GPU it waits for them.
             labels: micro-conditioning, `config.labels` numbers (SVD: fps - 1, motion bucket, noise level).
 
         Raises ValueError for what does not fit the config.
@@ -124,13 +132,14 @@ class UNet(nn.Module):
         words = None if text is None else attended(text)
         if images is None:
             return self._predict(noisy, t, Frames(noisy.shape[2]), words=words, labels=labels)
-        # The clip first, so that neighbours in memory are neighbours in time.
-        order = images.to(torch.uint8).argsort(dim=1, stable=True)
-        frames = Frames(noisy.shape[2], images.gather(1, order))
-        t = t.expand(-1, frames.count).gather(1, order)
-        words = None if words is None else words.ordered(order)
-        out = self._predict(in_order(noisy, order), t, frames, words=words, labels=labels)
-        return in_order(out, order.argsort(dim=1))
+
+        def group(samples: list[int], order: Int[Tensor, "n f"], frames: Frames) -> Tensor:
+            times = t.expand(-1, frames.count)[samples].gather(1, order.to(t.device))
+            told = None if words is None else words.ordered(samples, order, batch=len(noisy))
+            marks = None if labels is None else labels[samples]
+            return self._predict(in_order(noisy[samples], order), times, frames, words=told, labels=marks)
+
+        return each_group(images, group)
 
     def compile_blocks(self) -> "UNet":
         """Compile the parts of layers; parts of one shape share their code. The first step waits for that.
@@ -162,7 +171,7 @@ class UNet(nn.Module):
     def _predict(
         self, noisy: Tensor, t: Tensor, frames: Frames, *, words: Words | None, labels: Tensor | None
     ) -> Tensor:
-        scene = Scene(frames, F.silu(self._time(t, frames, labels)), words)
+        scene = Scene.of(frames, F.silu(self._time(t, frames, labels)), words)
         typed, p = noisy.to(self.first.weight.dtype), self.config.patch_size
         maps = rearrange(typed, "b c f (h p) (w q) -> (b f) h w (c p q)", p=p, q=p).contiguous()
         x = self.first(maps.movedim(-1, 1)).contiguous(memory_format=torch.channels_last)
@@ -183,8 +192,9 @@ class UNet(nn.Module):
             return time
         told = self.labels(labels).unsqueeze(1)
         time_config = self.config.time
-        if frames.images is not None and time_config is not None and time_config.merge == "alpha":
-            told = told.masked_fill(frames.images.unsqueeze(-1), 0.0)  # images see the image model
+        if frames.images and time_config is not None and time_config.merge == "alpha":
+            # Images see the image model.
+            told = F.pad(told.expand(-1, frames.film, -1), (0, 0, 0, frames.images))
         return time + told
 
     def _down(self, x: Tensor, scene: Scene) -> tuple[Tensor, list[Tensor]]:
@@ -212,11 +222,6 @@ class UNet(nn.Module):
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, x, scene, use_reentrant=False)
         return layer(x, scene)
-
-
-def in_order(x: Float[Tensor, "b c f h w"], order: Tensor) -> Float[Tensor, "b c f h w"]:
-    """Frame order[b, k] of every sample at place k."""
-    return x.gather(2, order[:, None, :, None, None].expand_as(x))
 
 
 def _down_stages(config: UNetConfig, skips: list[int]) -> Iterator[Stage]:

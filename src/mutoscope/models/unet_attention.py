@@ -36,13 +36,24 @@ class Words:
     rows: Float[Tensor, "n m d"]
     bias: Float[Tensor, "n 1 1 m"] | None = None
 
-    def ordered(self, order: Int[Tensor, "b f"]) -> "Words":
-        """For frames that stand in another order: that of frame order[b, k] at place k."""
-        if len(self.rows) != order.numel():
-            return self
-        first = order.shape[1] * torch.arange(len(order), device=order.device).unsqueeze(1)
-        places = (first + order).flatten()
-        return Words(self.rows[places], None if self.bias is None else self.bias[places])
+    def of(self, texts: Int[Tensor, "k"]) -> "Words":
+        """These texts."""
+        texts = texts.to(self.rows.device)
+        return Words(self.rows[texts], None if self.bias is None else self.bias[texts])
+
+    def ordered(self, samples: list[int], order: Int[Tensor, "n f"], *, batch: int) -> "Words":
+        """Of these samples of `batch`; texts of frames in the order of the frames, order[n, k] at place k."""
+        whose = torch.tensor(samples)
+        if len(self.rows) == batch:
+            return self.of(whose)
+        return self.of((order.shape[1] * whose.unsqueeze(1) + order).flatten())
+
+    def split(self, film: int, count: int, *, batch: int) -> "tuple[Words, Words]":
+        """Of the first `film` of `count` frames of every sample, and of each of the others as a sample."""
+        if len(self.rows) == batch:
+            return self, self.of(torch.arange(batch).repeat_interleave(count - film))
+        places = torch.arange(len(self.rows)).view(batch, count)
+        return self.of(places[:, :film].flatten()), self.of(places[:, film:].flatten())
 
 
 def attended(text: Text | Tensor) -> Words:
@@ -83,6 +94,8 @@ class HeadedAttention(nn.Module):
         bias: Float[Tensor, "#b #h #n m"] | None = None,
         rope: Float[Tensor, "2 n p"] | None = None,
     ) -> Float[Tensor, "b n *c"]:
+        if context is None and x.shape[1] == 1:  # who sees only itself
+            return self.out(self.value(x))
         source = x if context is None else context
         query, key = self._heads(self.query(x), rope), self._heads(self.key(source), rope)
         mixed = attend(query, key, value=self._heads(self.value(source)), bias=bias)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from einops import rearrange, reduce
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
@@ -157,7 +157,7 @@ class UNetTask:
         clean, known, heavy = self._part(clean, known, coming)
         noise, t = self._noise(clean, generator), self._times(len(clean), generator)
         level = self.schedule.level(t)
-        condition = Condition(self._text(coming.tokens), known, self._images(len(clean), clean.device))
+        condition = Condition(self._text(coming.tokens), known, self._images)
         said, process = self.network(level.mix(clean, noise), t, condition), asked.process
         kind, seen = process.prediction, process.seen(level)
         square = squares(said, kind=kind, clean=clean / (process.deviation or 1), noise=noise, level=seen)
@@ -197,11 +197,12 @@ class UNetTask:
                 drawn.append(t.reshape(batch, -1))
         return torch.cat(drawn, dim=1)
 
-    def _images(self, batch: int, device: torch.device) -> Tensor | None:
+    @cached_property
+    def _images(self) -> Bool[Tensor, "b f"] | None:
         if not self.asked.pictures:
             return None
         f, k = self.asked.frames, self.asked.pictures
-        return (torch.arange(f + k, device=device) >= f).expand(batch, -1)
+        return (torch.arange(f + k) >= f).expand(self.asked.clips, -1)
 
     def _part(
         self, clean: Tensor, known: Known | None, coming: Step
