@@ -34,9 +34,12 @@ def saved(kind: str, folder: Path) -> str:
 @pytest.mark.parametrize("kind", ["transformer", "U-Net on pixels", "hierarchy"])
 def test_films_of_any_family_are_asked_whether_they_show_the_words(kind: str, tmp_path: Path):
     model, out = saved(kind, tmp_path / "model"), tmp_path / "out"
-    assert cli.main(["evaluate", "agreement", "--model", model, "--out", str(out), *FEW]) == 0
+    shift = [] if kind == "hierarchy" else ["--shift", "7"]
+    assert cli.main(["evaluate", "agreement", "--model", model, "--out", str(out), *FEW, *shift]) == 0
     facts = json.loads((out / "agreement.json").read_text())
-    assert facts["settings"]["clips"] == 2 and facts["settings"]["sampler"] == "heun"
+    settings = facts["settings"]
+    assert settings["clips"] == 2 and settings["sampler"] == "heun"
+    assert kind == "hierarchy" or settings["method"]["shift"] == 7
     assert 0 <= facts["agreement"]["mean"]["share"] <= 1
     assert facts["ceilings"].keys() == {"drawn"} | ({"autoencoder"} if kind == "transformer" else set())
     assert not (tmp_path / "model" / "probe").exists()
@@ -57,8 +60,9 @@ def stage() -> Any:
         (tiny_unet_model, [], "reads other words than the made world's"),
         (stage, [], "mutoscope upscale FILM"),
         (lambda: of_the_world(tiny_unet_model()), ["--plan", "pyramid"], "plan is pyramid"),
+        (lambda: of_the_world(tiny_unet_model()), ["--shift", "-1"], "shift"),
     ],
-    ids=["no words", "other words", "stage", "plan"],
+    ids=["no words", "other words", "stage", "plan", "shift"],
 )
 def test_a_model_that_cannot_be_asked_is_refused_in_a_line(make, options, said, tmp_path, capsys):
     model = str(save_unet_model(make(), tmp_path / "model"))

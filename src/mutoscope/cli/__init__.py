@@ -24,7 +24,7 @@ import tyro
 
 from mutoscope.cli import tasks
 from mutoscope.cli.display import SECONDS_BETWEEN_LINES, TrainingDisplay, filming
-from mutoscope.cli.method import MethodOptions, PlanOption, SamplerOption
+from mutoscope.cli.method import MethodOptions, PlanOption, SamplerOption, ShiftOption
 from mutoscope.cli.parsing import Misuse, parsed
 from mutoscope.models.memory import keep_memory
 
@@ -263,6 +263,7 @@ def evaluate(
     steps: Count = None,
     guidance: Number = None,
     sampler: SamplerOption = None,
+    shift: ShiftOption = None,
     plan: PlanOption = "full",
 ) -> None:
     """Measure a model; writes OUT/WHAT.json, .txt and .png.
@@ -279,6 +280,7 @@ def evaluate(
         steps: of sampling.
         guidance: of sampling.
         sampler: of sampling.
+        shift: of the steps towards noise; size: as the films' size asks for.
         plan: of sampling: one model should serve them all.
     """
     from mutoscope.pipelines import PRETRAINED
@@ -290,7 +292,7 @@ def evaluate(
     elif data is not None:
         raise Misuse(f"--data {data}: agreement is of the made world; take `evaluate autoencoder` for clips")
     else:
-        settings = {"steps": steps, "guidance": guidance, "sampler": sampler, "plan": plan}
+        settings = {"steps": steps, "guidance": guidance, "sampler": sampler, "shift": shift, "plan": plan}
         events = _agreement_events(folder, prompts=prompts, seeds=seeds, settings=settings)
     report: Any = None
     for report in events:

@@ -19,6 +19,8 @@ SamplerOption = Annotated[
 PlanOption = Literal["full", "autoregressive", "pyramid", "blocks", "keyframes", "rolling"]
 Amount = tyro.conf.arg(metavar="X", help_behavior_hint=_NONE)
 
+ShiftOption = Annotated[str | None, tyro.conf.arg(metavar="X|size", help_behavior_hint=_OWN)]
+
 
 @dataclass(frozen=True)
 class MethodOptions:
@@ -30,7 +32,7 @@ class MethodOptions:
     """make the film so often, each time from the slow noise of the last."""
     window: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=_NONE)] = None
     """pictures seen at a time, for films longer than the model's own."""
-    shift: Annotated[str | None, tyro.conf.arg(metavar="X|size", help_behavior_hint=_OWN)] = None
+    shift: ShiftOption = None
     """of the steps towards noise; size: as the film's size asks for."""
     stabilise: Annotated[float | None, Amount] = None
     """show finished frames to later ones as if so noisy; 0.015 is usual."""
