@@ -8,10 +8,10 @@
               `video-diffusion-pytorch`, of about as many weights (both are printed): ours attends over
               space below the finest level, as the recipe `vdm` does, theirs everywhere by linear attention
 
-A peer runs as it comes, in channels last, and compiled; ours as it comes, and with its layers compiled, as
-`UNetSettings.compiled` has them in training. Precisions are float32, and float32 weights under bfloat16
-autocast. All use torch's fused AdamW. Variants take turns; a ratio is the median of the ratios within rounds,
-and its quartiles.
+A peer runs as it comes, in channels last, and compiled; ours as it comes, with its layers compiled, and with
+its norms and feed-forward networks alone compiled, as `UNetSettings.compiled` has them in training.
+Precisions are float32, and float32 weights under bfloat16 autocast. All use torch's fused AdamW. Variants
+take turns; a ratio is the median of the ratios within rounds, and its quartiles.
 
 On a CPU large memory blocks are kept rather than given back to the system, for all (--plain-malloc leaves
 that out), and memory is the peak of a process that does nothing but two steps, over what it held before.
@@ -19,9 +19,9 @@ that out), and memory is the peak of a process that does nothing but two steps, 
 On a GPU (--device cuda) networks and clips are larger: 4 clips of 16 frames, latents of 32x32 at two fifths
 of ModelScope's width, and pixels of 64x64. Every variant is a process of its own, and all compile at once
 (`together.py`). There, forward and backward can also be a CUDA graph each ("graphed"), which waits for no
-host: peers as ours. Memory is the most that a process's tensors take in two steps, weights and AdamW's state
-included. With --budget-seconds float32 is left eager, peers are compiled by block as ours is (the whole takes
-minutes), and what is not ready in time is left out.
+host: peers as ours, also of what is compiled in part. Memory is the most that a process's tensors take in two
+steps, weights and AdamW's state included. With --budget-seconds float32 is left eager, peers are compiled by
+block as ours is (the whole takes minutes), and what is not ready in time is left out.
 
 `video-diffusion-pytorch` imports torchvision for saving pictures, which no step needs: where that is missing,
 an empty stand-in is put in its place in this process, until the import is done.
@@ -66,7 +66,7 @@ from mutoscope.models.unet_config import MODELSCOPE, vdm
 
 RESULTS = Path(__file__).parent / "results" / "unet_step.json"
 OURS = "mutoscope"
-OURS_COMPILED = "mutoscope compiled"
+OURS_COMPILED, OURS_SMALL = "mutoscope compiled", "mutoscope small parts compiled"
 GRAPHED = " graphed"
 PEERS = {"latents": "diffusers", "wide": "diffusers", "pixels": "lucidrains"}
 TEXT = (77, 1024)
@@ -103,7 +103,9 @@ class Case:
     def variants(self, *, compiled: bool, by_block: bool = False, graphed: bool = False) -> list[str]:
         ways = (*WAYS[:-1], BY_BLOCK) if by_block else WAYS
         peer = PEERS[self.family]
-        names = [*(peer + way for way in (*ways, GRAPHED)), OURS, OURS_COMPILED, OURS + GRAPHED]
+        ours = (OURS, OURS_COMPILED, OURS_SMALL, OURS + GRAPHED, OURS_SMALL + GRAPHED)
+        graphs = (GRAPHED, BY_BLOCK + GRAPHED) if by_block else (GRAPHED,)
+        names = [*(peer + way for way in (*ways, *graphs)), *ours]
         out = [word for word, wanted in ((" compiled", compiled), (GRAPHED, graphed)) if not wanted]
         return [name for name in names if not any(word in name for word in out)]
 
@@ -170,8 +172,8 @@ def network(name: str, case: Case, device: str = "cpu") -> tuple[nn.Module, Call
     text = torch.randn(case.clips[0], *TEXT).to(device) if case.config.text_dim else None
     if name.startswith(OURS):
         ours.to(device)
-        if name == OURS_COMPILED:
-            ours.compile_blocks()
+        if " compiled" in name:
+            ours.compile_blocks(small=name.startswith(OURS_SMALL))
         return ours, lambda noisy, t: ours(noisy, t.unsqueeze(1), text=text)
     with tempfile.TemporaryDirectory() as folder:
         folders.save(ours, folder)
@@ -196,7 +198,7 @@ def _in_its_way(peer: nn.Module, name: str) -> tuple[nn.Module, Callable[..., An
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             if isinstance(module, nn.Conv3d):
                 module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    if name.endswith(BY_BLOCK):
+    if BY_BLOCK in name:
         torch._dynamo.config.recompile_limit = 256
         for module in peer.modules():
             if type(module).__name__ in BLOCKS:

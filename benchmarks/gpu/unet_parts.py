@@ -9,7 +9,7 @@ and backward under bfloat16 autocast, at shapes of `../unet_step.py`. Beside the
 against float64, and the time that reading and writing once takes at 4.8 TB/s.
 
     group norm    the kernels of torch, moves included (as it is); our formula; our formula, compiled
-    layer norm    as autocast has it, in float32; in the dtype of its input
+    layer norm    in the dtype of its input (as it is); as autocast has it, in float32; compiled
     feed          what is inside computed again (as it is); plain; plain, compiled
     frames        16 frames at a pixel: the fused kernel (as it is); product, softmax, product
 """
@@ -65,19 +65,18 @@ def group_norm(frames: int, pixels: int, channels: int) -> Part:
         return normed._Normed.apply(x, norm.weight, norm.bias, *settings.values())
 
     as_it_is = partial(normed.normed, gain=norm.weight, bias=norm.bias, **settings)
-    ways = {"as it is": as_it_is, "formula": ours, "formula, compiled": torch.compile(ours, dynamic=False)}
+    ways = {"as it is": as_it_is, "formula": ours, "formula, compiled": torch.compile(ours, dynamic=True)}
     return Part(f"group norm {channels}", (frames, pixels, channels), ways, 5, norm)
 
 
 def layer_norm(rows: int, channels: int) -> Part:
-    norm = nn.LayerNorm(channels)
+    norm = normed.LayerNorm(channels)
 
-    def own(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
-            return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+    def autocast(x: Tensor) -> Tensor:
+        return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
-    return Part(f"layer norm {channels}", (rows, channels), {"as it is": norm, "own dtype": own}, 5, norm)
+    ways = {"as it is": norm, "autocast's": autocast, "compiled": torch.compile(norm.forward, dynamic=True)}
+    return Part(f"layer norm {channels}", (rows, channels), ways, 5, norm)
 
 
 def gated(rows: int, channels: int) -> Part:
@@ -86,7 +85,7 @@ def gated(rows: int, channels: int) -> Part:
     def plain(x: Tensor) -> Tensor:
         return feed._plain(x, block.up.weight, block.up.bias, block.down.weight, block.down.bias)
 
-    ways = {"as it is": block, "plain": plain, "plain, compiled": torch.compile(plain, dynamic=False)}
+    ways = {"as it is": block, "plain": plain, "plain, compiled": torch.compile(plain, dynamic=True)}
     return Part(f"feed {channels}", (rows, channels), ways, 5 + 8 * 4, block)
 
 

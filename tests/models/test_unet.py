@@ -304,6 +304,7 @@ def test_a_text_for_every_frame_is_read_by_that_frame_alone(
 
 COMPILED = """
 from functools import partialmethod
+from itertools import product
 import torch
 from torch import nn
 from mutoscope.models.unet import UNet, UNetConfig
@@ -312,7 +313,7 @@ from mutoscope.models.unet_config import MODELSCOPE, SVD, vdm
 nn.Module.compile = partialmethod(nn.Module.compile, backend="aot_eager", fullgraph=True)
 noisy, text, t = torch.randn(2, 4, 5, 4, 4), torch.randn(2, 3, 16), torch.rand(2, 5)
 pictures = torch.tensor([[False, False, False, True, True]]).expand(2, -1)
-for time in (MODELSCOPE, SVD, vdm()):
+for time, small in product((MODELSCOPE, SVD, vdm()), (False, True)):
     net = UNet(UNetConfig(channels=(8, 16), layers=1, attention=(True, True), heads=(2, 2), groups=4,
                           time=time, text_dim=16))
     for weight in net.parameters():
@@ -322,7 +323,7 @@ for time in (MODELSCOPE, SVD, vdm()):
         for images in (None, pictures):
             said = net(noisy, t, text=text, images=images)
             found.append([said, *torch.autograd.grad(said.square().mean(), list(net.parameters()))])
-        net.compile_blocks()
+        net.compile_blocks(small=small)
     for plain, compiled in zip(found[:2], found[2:]):
         for a, b in zip(plain, compiled):
             assert (a - b).norm() <= 1e-4 * a.norm() + 1e-7, (a - b).norm() / a.norm()

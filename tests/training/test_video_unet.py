@@ -382,9 +382,14 @@ def test_every_part_of_every_layer_is_compiled_for_each_shape_by_itself(monkeypa
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda module, *, dynamic=None: compiled.append((module, dynamic))
     )
-    unet = task_of(compiled=True).unet
+    unet = task_of(unet=network(time=vdm(convs=2)), compiled=True).unet
     layers = [layer for stage in (*unet.down, unet.middle, *unet.up) for layer in stage.layers]
     assert compiled == [(part, False) for layer in layers for part in layer.children()]
     assert len(compiled) > len(layers)
     task_of()
     assert len(compiled) == len([part for layer in layers for part in layer.children()])
+    compiled.clear()
+    unet = task_of(unet=network(time=vdm(convs=2)), compiled="small").unet
+    kinds = {type(part).__name__ for part, _ in compiled}
+    assert kinds == {"FrameNorm", "TimeNorm", "LayerNorm", "Feed"} and all(dynamic for _, dynamic in compiled)
+    assert len(compiled) == len([part for part in unet.modules() if type(part).__name__ in kinds])

@@ -20,9 +20,10 @@ from torch.utils.checkpoint import checkpoint
 
 from mutoscope.models.attention import attend
 from mutoscope.models.latents import check_statistics
+from mutoscope.models.normed import FrameNorm
 from mutoscope.models.temporal import Frames
 from mutoscope.models.temporal_decoder import DecoderTime, LastInTime
-from mutoscope.models.unet_blocks import Upsample, activated
+from mutoscope.models.unet_blocks import Upsample
 
 EPS = 1e-6
 
@@ -78,17 +79,17 @@ class ImageBlock(nn.Module):
 
     def __init__(self, channels: int, out: int, *, groups: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, channels, eps=EPS)
+        self.norm1 = FrameNorm(groups, channels, eps=EPS)
         self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
-        self.norm2 = nn.GroupNorm(groups, out, eps=EPS)
+        self.norm2 = FrameNorm(groups, out, eps=EPS)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.skip = nn.Conv2d(channels, out, 1) if channels != out else None
 
     def forward(
         self, x: Float[Tensor, "bf c h w"], frames: Frames | None = None
     ) -> Float[Tensor, "bf d h w"]:
-        y = self.conv1(activated(x, self.norm1))
-        y = self.conv2(activated(y, self.norm2))
+        y = self.conv1(self.norm1(x, silu=True))
+        y = self.conv2(self.norm2(y, silu=True))
         return y + (x if self.skip is None else self.skip(x))
 
 
@@ -109,7 +110,7 @@ class ImageAttention(nn.Module):
 
     def __init__(self, channels: int, *, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=EPS)
+        self.norm = FrameNorm(groups, channels, eps=EPS)
         self.query, self.key = nn.Linear(channels, channels), nn.Linear(channels, channels)
         self.value, self.out = nn.Linear(channels, channels), nn.Linear(channels, channels)
 
@@ -173,14 +174,14 @@ class ImageEncoder(nn.Module):
             for i, pair in enumerate(pairwise((widths[0], *widths)))
         )
         self.middle = ImageMiddle(config, temporal=False)
-        self.norm = nn.GroupNorm(config.groups, widths[-1], eps=EPS)
+        self.norm = FrameNorm(config.groups, widths[-1], eps=EPS)
         self.last = nn.Conv2d(widths[-1], 2 * config.z_dim, 3, padding=1)
         self.checkpointing = False
 
     def forward(self, x: Float[Tensor, "bf 3 h w"]) -> Float[Tensor, "bf d h2 w2"]:
         steps = [*self.down, self.middle]
         x = _run(steps, self.first(x), frames=None, checkpointing=self.checkpointing)
-        return self.last(activated(x, self.norm))
+        return self.last(self.norm(x, silu=True))
 
 
 class ImageDecoder(nn.Module):
@@ -198,14 +199,14 @@ class ImageDecoder(nn.Module):
             )
             for i, pair in enumerate(pairwise((widths[0], *widths)))
         )
-        self.norm = nn.GroupNorm(config.groups, widths[-1], eps=EPS)
+        self.norm = FrameNorm(config.groups, widths[-1], eps=EPS)
         self.last = nn.Conv2d(widths[-1], 3, 3, padding=1)
         self.last_time = LastInTime(3) if config.temporal else None
         self.checkpointing = False
 
     def forward(self, z: Float[Tensor, "bf c h w"], frames: Frames) -> Float[Tensor, "bf 3 h2 w2"]:
         x = _run([self.middle, *self.up], self.first(z), frames=frames, checkpointing=self.checkpointing)
-        x = self.last(activated(x, self.norm))
+        x = self.last(self.norm(x, silu=True))
         return x if self.last_time is None else self.last_time(x, frames)
 
 

@@ -1,4 +1,4 @@
-"""silu(group_norm(x)) as one operation that keeps x alone for gradients.
+"""silu(group_norm(x)) as one operation that keeps x alone for gradients, and modules of it.
 
     n = (x - mean) / std        z = n · gain + bias        y = silu(z)
     dz = silu'(z) · dy          dx = (gain · dz - mean(gain · dz) - n · mean(gain · dz · n)) / std
@@ -12,11 +12,40 @@ float32 or better.
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mutoscope.models.nested import Gradients, differentiable
+
+
+class RowNorm(nn.GroupNorm):
+    """The group norm of each x[i] over its rows, and SiLU if `silu`. As a module a compiler may have it by
+    itself."""
+
+    def forward(self, x: Float[Tensor, "n p c"], *, silu: bool = False) -> Float[Tensor, "n p c"]:  # type: ignore[override]
+        return normed(x, self.weight, bias=self.bias, groups=self.num_groups, eps=self.eps, silu=silu)
+
+
+class FrameNorm(RowNorm):
+    """The same of maps in channels_last, every frame by itself."""
+
+    def forward(self, x: Float[Tensor, "n c h w"], *, silu: bool = False) -> Float[Tensor, "n c h w"]:
+        y = super().forward(rearrange(x, "n c h w -> n (h w) c"), silu=silu)
+        return rearrange(y, "n (h w) c -> n c h w", h=x.shape[2])
+
+
+class LayerNorm(nn.LayerNorm):
+    """A layer norm that stays in the dtype of its input. By itself, autocast on a GPU would make its output
+    float32, and each product that reads it would turn it back."""
+
+    def forward(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:  # type: ignore[override]
+        if x.device.type == "cpu":  # autocast leaves it alone there, and weights may be wider than x
+            return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 def normed(

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mutoscope.models.normed import normed
+from mutoscope.models.normed import LayerNorm, RowNorm
 from mutoscope.models.text import distance_buckets
 from mutoscope.models.transformer import sinusoid
 from mutoscope.models.unet_attention import Feed, HeadedAttention, Words, zeroed
@@ -147,20 +147,11 @@ class NumberEmbedding(nn.Module):
         return self
 
 
-class TimeNorm(nn.GroupNorm):
+class TimeNorm(RowNorm):
     """A group norm of films "b f p c" whose statistics run over pixels and frames."""
 
-    def forward(self, x: Float[Tensor, "b f p c"]) -> Float[Tensor, "b f p c"]:  # type: ignore[override]
-        return self._normed(x, silu=False)
-
-    def activated(self, x: Float[Tensor, "b f p c"]) -> Float[Tensor, "b f p c"]:
-        """silu(norm(x))."""
-        return self._normed(x, silu=True)
-
-    def _normed(self, x: Tensor, *, silu: bool) -> Tensor:
-        rows, groups = x.flatten(1, 2), self.num_groups
-        y = normed(rows, self.weight, bias=self.bias, groups=groups, eps=self.eps, silu=silu)
-        return y.view(x.shape)
+    def forward(self, x: Float[Tensor, "b f p c"], *, silu: bool = False) -> Float[Tensor, "b f p c"]:
+        return super().forward(x.flatten(1, 2), silu=silu).view(x.shape)
 
 
 class FrameConv(nn.Module):
@@ -217,7 +208,7 @@ class TimeConvs(nn.Module):
     def _film(self, x: Tensor, scene: Scene) -> Tensor:
         y = x
         for index, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
-            y = conv(norm.activated(y))
+            y = conv(norm(y, silu=True))
             if index == 0 and self.time is not None:
                 y = y + self.time(scene.time).unsqueeze(2)
         return x + y if self.merge is None else self.merge(x, y)
@@ -231,21 +222,21 @@ class TimeBlock(nn.Module):
         super().__init__()
         self.positions = config.positions
         head_dim = channels // heads
-        self.norm_in = nn.LayerNorm(channels) if config.feed_in else None
+        self.norm_in = LayerNorm(channels) if config.feed_in else None
         self.feed_in = Feed(channels, start_at_zero=True) if config.feed_in else None
-        self.norm1 = nn.LayerNorm(channels)
+        self.norm1 = LayerNorm(channels)
         self.attention = HeadedAttention(channels, head_dim=head_dim, start_at_zero=True)
         self.distance = nn.Embedding(BUCKETS, heads) if config.positions == "relative" else None
         context = text_dim if config.second == "text" else channels
         has_second = config.second != "none" and context is not None
-        self.norm2 = nn.LayerNorm(channels) if has_second else None
+        self.norm2 = LayerNorm(channels) if has_second else None
         self.second = (
             HeadedAttention(channels, head_dim=head_dim, context=context, start_at_zero=True)
             if has_second
             else None
         )
         self.reads = config.second == "text"
-        self.norm3 = nn.LayerNorm(channels) if config.feed else None
+        self.norm3 = LayerNorm(channels) if config.feed else None
         self.feed = Feed(channels, start_at_zero=True) if config.feed else None
         if self.distance is not None:
             nn.init.zeros_(self.distance.weight)

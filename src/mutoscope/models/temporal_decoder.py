@@ -44,8 +44,8 @@ class DecoderTime(nn.Module):
         return with_change(self._change, x, frames)
 
     def _change(self, clip: Float[Tensor, "b f p c"]) -> Float[Tensor, "b f p c"]:
-        y = self.conv1(F.silu(self.norm1(clip)))
-        y = self.conv2(F.silu(self.norm2(y)))
+        y = self.conv1(self.norm1(clip, silu=True))
+        y = self.conv2(self.norm2(y, silu=True))
         return torch.sigmoid(self.mix).to(y.dtype) * y
 
 

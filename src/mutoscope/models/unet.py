@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mutoscope.models.normed import FrameNorm, LayerNorm, RowNorm
 from mutoscope.models.temporal import (
     TEMPORAL,
     Frames,
@@ -33,14 +34,13 @@ from mutoscope.models.temporal import (
     in_order,
 )
 from mutoscope.models.text import Text
-from mutoscope.models.unet_attention import Words, attended, zeroed
+from mutoscope.models.unet_attention import Feed, Words, attended, zeroed
 from mutoscope.models.unet_blocks import (
     Finish,
     Layer,
     Stage,
     Straight,
     Upsample,
-    activated,
     as_maps,
     as_rows,
     time_attention,
@@ -53,6 +53,10 @@ __all__ = ["UNet", "UNetConfig", "inflate"]
 
 FORMS = 256
 """Parts of layers times shapes that a compiler may keep code for."""
+
+
+SMALL = (RowNorm, LayerNorm, Feed)
+"""Parts that move more numbers than they multiply."""
 
 
 class UNet(nn.Module):
@@ -76,7 +80,7 @@ class UNet(nn.Module):
         self.down: Iterable[Stage] = nn.ModuleList(_down_stages(config, skips))  # type: ignore[assignment]
         self.middle = _middle_stage(config)
         self.up: Iterable[Stage] = nn.ModuleList(_up_stages(config, skips))  # type: ignore[assignment]
-        self.norm_out = nn.GroupNorm(config.groups, width, eps=config.eps)
+        self.norm_out = FrameNorm(config.groups, width, eps=config.eps)
         self.last = nn.Conv2d(width, config.out_channels * patch, 3, padding=1)
         zeroed(self.last)
         self.straight = None
@@ -141,19 +145,22 @@ class UNet(nn.Module):
 
         return each_group(images, group)
 
-    def compile_blocks(self) -> "UNet":
+    def compile_blocks(self, *, small: bool = False) -> "UNet":
         """Compile the parts of layers; parts of one shape share their code. The first step waits for that.
 
-        Each shape gets code by itself: sizes are few, and code for one size is the fastest. Values are the
-        same up to rounding.
+        Each shape gets code by itself: sizes are few, and code for one size is the fastest. Of `small` parts,
+        norms and feed-forward networks, which move more numbers than they multiply, each kind gets one code
+        for all shapes, which takes seconds and not minutes. Values are the same up to rounding.
         """
         # To the compiler all parts are calls of one function, of which it keeps eight forms unless told.
         limits = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, FORMS)
-        for stage in (*self.down, self.middle, *self.up):
-            for layer in stage.layers:
-                for part in layer.children():
-                    part.compile(dynamic=False)
+        stages = (*self.down, self.middle, *self.up)
+        parts = [part for stage in stages for layer in stage.layers for part in layer.children()]
+        if small:
+            parts = [module for module in self.modules() if isinstance(module, SMALL)]
+        for part in parts:
+            part.compile(dynamic=small)
         return self
 
     def _check(self, noisy: Tensor, t: Tensor, *, text: Text | Tensor | None, labels: Tensor | None) -> None:
@@ -178,7 +185,7 @@ class UNet(nn.Module):
         if self.entry is not None:
             x = as_maps(self.entry(as_rows(x, frames), scene), x)
         x = self._up(*self._down(x, scene), scene)
-        out = self.last(activated(x, self.norm_out)).movedim(1, -1)
+        out = self.last(self.norm_out(x, silu=True)).movedim(1, -1)
         if self.straight is not None:
             out = out + self.straight(maps, scene)
         said = rearrange(out, "n h w (c p q) -> n c (h p) (w q)", p=p, q=p)

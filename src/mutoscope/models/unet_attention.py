@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from mutoscope.models.attention import attend, merged_padding_bias, rotate
 from mutoscope.models.feed import gated_feed
+from mutoscope.models.normed import LayerNorm
 from mutoscope.models.text import Text
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -136,13 +137,13 @@ class SpaceBlock(nn.Module):
     def __init__(self, channels: int, *, heads: int, text_dim: int | None, feed: bool) -> None:
         super().__init__()
         head_dim = channels // heads
-        self.norm1 = nn.LayerNorm(channels)
+        self.norm1 = LayerNorm(channels)
         self.attention = HeadedAttention(channels, head_dim=head_dim)
-        self.norm2 = None if text_dim is None else nn.LayerNorm(channels)
+        self.norm2 = None if text_dim is None else LayerNorm(channels)
         self.second = (
             None if text_dim is None else HeadedAttention(channels, head_dim=head_dim, context=text_dim)
         )
-        self.norm3 = nn.LayerNorm(channels) if feed else None
+        self.norm3 = LayerNorm(channels) if feed else None
         self.feed = Feed(channels) if feed else None
 
     def forward(self, x: Float[Tensor, "b f p c"], words: Words | None) -> Float[Tensor, "b f p c"]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mutoscope.models.normed import normed
+from mutoscope.models.normed import FrameNorm
 from mutoscope.models.resampling import double_and_convolve
 from mutoscope.models.temporal import Frames, Scene, TimeAttention, TimeConvs, WrappedTimeAttention
 from mutoscope.models.unet_attention import SpaceBlock, zeroed
@@ -33,17 +33,6 @@ def as_maps(rows: Float[Tensor, "b f p c"], like: Float[Tensor, "bf c h w"]) -> 
     return rearrange(rows, "b f (h w) c -> (b f) c h w", h=like.shape[2])
 
 
-def activated(x: Float[Tensor, "bf c h w"], norm: nn.GroupNorm) -> Float[Tensor, "bf c h w"]:
-    """silu(norm(x)) of every frame by itself."""
-    return _of_each_frame(x, norm, silu=True)
-
-
-def _of_each_frame(x: Tensor, norm: nn.GroupNorm, *, silu: bool) -> Tensor:
-    rows = rearrange(x, "n c h w -> n (h w) c")
-    y = normed(rows, norm.weight, bias=norm.bias, groups=norm.num_groups, eps=norm.eps, silu=silu)
-    return rearrange(y, "n (h w) c -> n c h w", h=x.shape[2])
-
-
 def of_frames(layer: nn.Linear, scene: Scene, like: Tensor) -> Float[Tensor, "bf d"]:
     """What a layer makes of the time of every frame, in the dtype of `like`."""
     told = layer(scene.time).to(like.dtype)
@@ -56,19 +45,19 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, out: int, *, config: UNetConfig, eps: float, time_dim: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(config.groups, channels, eps=eps)
+        self.norm1 = FrameNorm(config.groups, channels, eps=eps)
         self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
         self.time = nn.Linear(time_dim, out)
-        self.norm2 = nn.GroupNorm(config.groups, out, eps=eps)
+        self.norm2 = FrameNorm(config.groups, out, eps=eps)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.skip = nn.Conv2d(channels, out, 1) if channels != out else None
         zeroed(self.conv2)
 
     def forward(self, x: Float[Tensor, "bf c h w"], scene: Scene) -> Float[Tensor, "bf d h w"]:
-        y = self.conv1(activated(x, self.norm1))
+        y = self.conv1(self.norm1(x, silu=True))
         y = y + rearrange(of_frames(self.time, scene, y), "n d -> n d 1 1")
-        y = self.conv2(self.dropout(activated(y, self.norm2)))
+        y = self.conv2(self.dropout(self.norm2(y, silu=True)))
         return (x if self.skip is None else self.skip(x)) + y
 
 
@@ -78,7 +67,7 @@ class SpaceTransformer(nn.Module):
 
     def __init__(self, channels: int, *, heads: int, config: UNetConfig) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(config.groups, channels, eps=TRANSFORMER_EPS)
+        self.norm = FrameNorm(config.groups, channels, eps=TRANSFORMER_EPS)
         self.inward = nn.Linear(channels, channels)
         self.blocks = nn.ModuleList(
             SpaceBlock(channels, heads=heads, text_dim=config.text_dim, feed=config.feed)
@@ -90,7 +79,7 @@ class SpaceTransformer(nn.Module):
         zeroed(self.outward)
 
     def forward(self, x: Float[Tensor, "bf c h w"], scene: Scene) -> Float[Tensor, "bf c h w"]:
-        rows = self.inward(as_rows(_of_each_frame(x, self.norm, silu=False), scene.frames))
+        rows = self.inward(as_rows(self.norm(x), scene.frames))
         for index, block in enumerate(self.blocks):
             rows = block(rows, scene.words)
             if self.time_attention is not None:

@@ -78,8 +78,10 @@ class UNetSettings(BaseModel):
     trainable: Literal["all", "temporal"] = Field(
         default="all", description="temporal: what an image model does not have; all else is frozen"
     )
-    compiled: bool = Field(
-        default=False, description="torch.compile the network (a C++ compiler is needed on a CPU)"
+    compiled: bool | Literal["small"] = Field(
+        default=False,
+        description="torch.compile the network (a C++ compiler is needed on a CPU); small: its norms and "
+        "feed-forward networks alone, which takes seconds and not minutes",
     )
 
     @model_validator(mode="after")
@@ -132,7 +134,7 @@ class UNetTask:
         self._check_fit()
         self._choose_weights()
         if settings.compiled:
-            unet.compile_blocks()
+            unet.compile_blocks(small=settings.compiled == "small")
         self.network = Conditioned(unet, settings.process)
         self.schedule = settings.process.noising()
         # Drawing clips and telling captions takes as long as a step on a GPU: both happen meanwhile.
