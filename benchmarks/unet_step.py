@@ -439,7 +439,10 @@ def main() -> None:
     if options.peak:
         print(peak(options.peak, cases[0]))
         return
-    facts = turns.machine(diffusers=diffusers.__version__, lucidrains=version("video-diffusion-pytorch"))
+    peers = {"diffusers": diffusers.__version__}
+    if any(PEERS[case.family] == "lucidrains" for case in cases):
+        peers["lucidrains"] = version("video-diffusion-pytorch")
+    facts = turns.machine(**peers)
     found: dict[str, Any] = {"machine": facts, "memory kept": kept, "rounds": options.rounds, "cases": {}}
     targets = [path for path in (options.out, RESULTS if options.save else None) if path]
     for case, results in measured(cases, options):
