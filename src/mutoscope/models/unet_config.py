@@ -58,7 +58,7 @@ SVD = TimeConfig(
 def vdm(
     *, positions: Positions = "relative", levels: tuple[bool, ...] | None = None, convs: Literal[0, 2] = 0
 ) -> TimeConfig:
-    """Video Diffusion Models: attention over frames after each over space and at the entry, images masked."""
+    """Video Diffusion Models: attention over frames after each over space and at the entry; images apart."""
     return TimeConfig(positions=positions, levels=levels, convs=convs, entry=True)
 
 
