@@ -43,6 +43,15 @@ class Ledger:
         known = json.loads(path.read_text()) if path.exists() else {}
         return cls({name: Entry(**entry) for name, entry in known.items()})
 
+    def __str__(self) -> str:
+        """What was done so far, a line a stage."""
+        lines = [f"{'stage':<16} {'steps':>13} {'seconds':>8} {'samples/s':>10}  last losses"]
+        for name, entry in self.entries.items():
+            losses = "  ".join(f"{key} {value:.4g}" for key, value in entry.losses.items())
+            done = f"{entry.steps}/{entry.planned or '?'}" + ("" if entry.finished else " ..")
+            lines.append(f"{name:<16} {done:>13} {entry.seconds:>8.0f} {entry.rate:>10.4g}  {losses}")
+        return "\n".join(lines)
+
     def copy(self) -> "Ledger":
         return Ledger({name: replace(entry) for name, entry in self.entries.items()})
 

@@ -60,6 +60,15 @@ def pack(folder: str | Path, into: str | Path, *, piece: int = PIECE, most: int 
     return Parcel(into, len(parts), len(data))
 
 
+def pack_aloud(folder: str | Path, into: str | Path) -> None:
+    """`pack`, and a line that says how it went: a run goes on though its parcel has grown too heavy."""
+    try:
+        parcel = pack(folder, into)
+        print(f"{parcel.folder}: {parcel.pieces} pieces, {parcel.size / 2**20:.1f} MiB", flush=True)
+    except BrokenParcel as error:
+        print(f"NOT PACKED: {error}", flush=True)
+
+
 def join(files: str | Path, folder: str | Path) -> Path:
     """Unpack the parcel in the folder `files` to `folder`, which appears whole or not at all.
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from drawers import Drawers, DrawnSource, Pool, World
 from ledger import Entry, Ledger, left_of
-from parcel import BrokenParcel, pack
+from parcel import pack_aloud
 from train_shipped import BEGUN, DEVICE, EVERY_SECONDS, as_averaged, fast_kernels, world_source
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyModel, load_hierarchy, save_hierarchy
@@ -171,7 +171,7 @@ def train(call: Call) -> Ledger:
             closing(_events(call, left, sources)) as events,
         ):
             _follow(events, call, ledger=ledger, before=before)
-    print(table(ledger))
+    print(ledger)
     return ledger
 
 
@@ -216,14 +216,14 @@ def export(
     for metrics in call.out.glob("*/metrics.jsonl"):
         shutil.copy(metrics, folder / f"{metrics.parent.name}-metrics.jsonl")
     ledger.write(folder)
-    _pack(folder, call)
+    pack_aloud(folder, call.parcel)
     if event is not None:
         reconstruction_sheet(model.autoencoder, event.source, path=folder / "reconstructions.png")
     if event is not None and event.stage not in ("autoencoder", "latents"):
         sample_sheet(model, event.prompts, path=folder / "samples.png")
     if whole:
         _film(model, folder, call)
-    _pack(folder, call)
+    pack_aloud(folder, call.parcel)
 
 
 def _film(model: HierarchyModel, folder: Path, call: Call) -> None:
@@ -238,24 +238,6 @@ def _film(model: HierarchyModel, folder: Path, call: Call) -> None:
     took = time.monotonic() - begun
     facts = {"seconds": took, "frames": request.frames, "size": request.size, "on": DEVICE}
     (folder / "film.json").write_text(json.dumps(facts, indent=1) + "\n")
-
-
-def _pack(folder: Path, call: Call) -> None:
-    try:
-        parcel = pack(folder, call.parcel)
-        print(f"{parcel.folder}: {parcel.pieces} pieces, {parcel.size / 2**20:.1f} MiB", flush=True)
-    except BrokenParcel as error:
-        print(f"NOT PACKED: {error}", flush=True)
-
-
-def table(ledger: Ledger) -> str:
-    """What was done so far, a line a stage."""
-    lines = [f"{'stage':<16} {'steps':>13} {'seconds':>8} {'samples/s':>10}  last losses"]
-    for name, entry in ledger.entries.items():
-        losses = "  ".join(f"{key} {value:.4g}" for key, value in entry.losses.items())
-        done = f"{entry.steps}/{entry.planned or '?'}" + ("" if entry.finished else " ..")
-        lines.append(f"{name:<16} {done:>13} {entry.seconds:>8.0f} {entry.rate:>10.4g}  {losses}")
-    return "\n".join(lines)
 
 
 def asked(arguments: list[str] | None) -> argparse.Namespace:

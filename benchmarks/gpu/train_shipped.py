@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from drawers import Drawers, DrawnSource, Pool, World
 from ledger import Ledger, Rest, rest, stage_name
-from parcel import BrokenParcel, pack
+from parcel import pack_aloud
 
 from mutoscope.checkpoints.folder import Model, save_model
 from mutoscope.data.loader import Source, WorldSource
@@ -181,11 +181,7 @@ def export(event: Event, call: Call, *, ledger: Ledger, sheets: bool) -> None:
     for metrics in call.out.glob("*/metrics.jsonl"):
         shutil.copy(metrics, folder / f"{metrics.parent.name}-metrics.jsonl")
     ledger.write(folder)
-    try:
-        parcel = pack(folder, call.parcel)
-        print(f"{parcel.folder}: {parcel.pieces} pieces, {parcel.size / 2**20:.1f} MiB", flush=True)
-    except BrokenParcel as error:
-        print(f"NOT PACKED: {error}", flush=True)
+    pack_aloud(folder, call.parcel)
 
 
 def draw_sheets(model: Model, event: Event, folder: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from drawers import Drawers, DrawnSource, Pool, World
 from ledger import Entry, Ledger, left_of
-from parcel import BrokenParcel, pack
+from parcel import pack_aloud
 from train_shipped import BEGUN, DEVICE, EVERY_SECONDS, as_averaged, fast_kernels, world_source
 
 from mutoscope.checkpoints.unet_folder import UNetModel, load_unet_model, save_unet_model
@@ -134,7 +134,7 @@ def train(call: Call) -> Ledger:
         ):
             first = len(call.recipe.pieces) - len(left.pieces)
             _follow(events, call, ledger=ledger, before=before, first=first)
-    print(table(ledger))
+    print(ledger)
     return ledger
 
 
@@ -178,16 +178,16 @@ def export(
     for metrics in call.out.glob("*/metrics.jsonl"):
         shutil.copy(metrics, folder / f"{metrics.parent.name}-metrics.jsonl")
     ledger.write(folder)
-    _pack(folder, call)
+    pack_aloud(folder, call.parcel)
     if not sheet:
         return
     sample_sheet(model, prompts, path=folder / "samples.png")
-    _pack(folder, call)
+    pack_aloud(folder, call.parcel)
     if whole and call.prompts:
         report = judged(model, call)
         print(report, flush=True)
         report.save(folder)
-        _pack(folder, call)
+        pack_aloud(folder, call.parcel)
 
 
 def judged(model: UNetModel, call: Call) -> AgreementReport:
@@ -201,24 +201,6 @@ def judged(model: UNetModel, call: Call) -> AgreementReport:
     )
     assert isinstance(report, AgreementReport)
     return report
-
-
-def _pack(folder: Path, call: Call) -> None:
-    try:
-        parcel = pack(folder, call.parcel)
-        print(f"{parcel.folder}: {parcel.pieces} pieces, {parcel.size / 2**20:.1f} MiB", flush=True)
-    except BrokenParcel as error:
-        print(f"NOT PACKED: {error}", flush=True)
-
-
-def table(ledger: Ledger) -> str:
-    """What was done so far, a line a stage."""
-    lines = [f"{'stage':<8} {'steps':>13} {'seconds':>8} {'samples/s':>10}  last losses"]
-    for name, entry in ledger.entries.items():
-        losses = "  ".join(f"{key} {value:.4g}" for key, value in entry.losses.items())
-        done = f"{entry.steps}/{entry.planned or '?'}" + ("" if entry.finished else " ..")
-        lines.append(f"{name:<8} {done:>13} {entry.seconds:>8.0f} {entry.rate:>10.4g}  {losses}")
-    return "\n".join(lines)
 
 
 def asked(arguments: list[str] | None) -> argparse.Namespace:
