@@ -8,9 +8,11 @@ gets the rest of its minutes. Only the optimizer's momenta are lost, which a new
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from mutoscope.training.course import Event, Piece, Recipe, Stage
 from mutoscope.training.loop import TrainSettings
+from mutoscope.training.pixel_course import UNetPiece
 
 FILE = "ledger.json"
 SHORTEST = 0.25
@@ -80,11 +82,9 @@ class Ledger:
 
 
 def stage_name(event: Event, first: int = 0) -> str:
-    """The event's stage as the ledger calls it; `first` pieces of the denoiser were done before this run."""
-    if not event.stage.startswith("denoiser"):
-        return event.stage
-    number = int(event.stage.split()[1].split("/")[0])
-    return f"denoiser-{first + number}"
+    """The event's stage as the ledger calls it; `first` numbered pieces were done before this run."""
+    name, _, number = event.stage.partition(" ")
+    return f"{name}-{first + int(number.split('/')[0])}" if "/" in number else event.stage
 
 
 @dataclass(frozen=True)
@@ -107,17 +107,26 @@ def rest(recipe: Recipe, ledger: Ledger) -> Rest:
     left = left_of(stage.train, seen)
     if left is not None:
         stage = stage.model_copy(update={"train": left})
-    pieces: list[Piece] = []
-    for number, piece in enumerate(recipe.denoiser.pieces, start=1):
-        train = left_of(piece.train, ledger.entries.get(f"denoiser-{number}", Entry()))
-        if train is not None:
-            pieces.append(piece.model_copy(update={"train": train}))
-    denoiser = recipe.denoiser.model_copy(update={"pieces": tuple(pieces)})
+    pieces = pieces_left(recipe.denoiser.pieces, ledger, name="denoiser")
+    denoiser = recipe.denoiser.model_copy(update={"pieces": pieces})
     return Rest(
         recipe.model_copy(update={"autoencoder": stage, "denoiser": denoiser}),
         "denoiser" if left is None else "all",
         len(recipe.denoiser.pieces) - len(pieces),
     )
+
+
+AnyPiece = TypeVar("AnyPiece", Piece, UNetPiece)
+
+
+def pieces_left(pieces: tuple[AnyPiece, ...], ledger: Ledger, *, name: str) -> tuple[AnyPiece, ...]:
+    """Pieces without what the ledger says is done of `name`-1, `name`-2, ..."""
+    left = []
+    for number, piece in enumerate(pieces, start=1):
+        train = left_of(piece.train, ledger.entries.get(f"{name}-{number}", Entry()))
+        if train is not None:
+            left.append(piece.model_copy(update={"train": train}))
+    return tuple(left)
 
 
 def left_of(settings: TrainSettings, done: Entry) -> TrainSettings | None:

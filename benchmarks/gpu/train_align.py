@@ -9,23 +9,20 @@ with a parcel (model, sheet, metrics, ledger) and a table; one is also packed ev
 trained, a call makes the film of `--prompt`, `--seconds` long, in the parcel.
 """
 
-import argparse
 import json
-import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Collection, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from calls import DEVICE, Call, as_averaged, common, ended, follow, parser_of, world_source
 from drawers import Drawers, DrawnSource, Pool, World
 from ledger import Entry, Ledger, left_of
 from parcel import pack_aloud
-from train_shipped import BEGUN, DEVICE, EVERY_SECONDS, as_averaged, fast_kernels, world_source
 
 from mutoscope.checkpoints.hierarchy_folder import HierarchyModel, load_hierarchy, save_hierarchy
 from mutoscope.data.loader import Source
@@ -36,7 +33,6 @@ from mutoscope.training.course import Event
 from mutoscope.training.footage import ClipSettings
 from mutoscope.training.hierarchy_course import HierarchyRecipe, run
 from mutoscope.training.loop import TrainSettings
-from mutoscope.video import Refusal
 
 PIECES = {
     "autoencoder": ("autoencoder",), "pictures": ("pictures",), "key frames": ("keys",),
@@ -49,18 +45,11 @@ TOGETHER = 64 if DEVICE == "cuda" else 8
 
 
 @dataclass(frozen=True)
-class Call:
-    """What was asked of this call; `over` says whether its time is up."""
+class ChainCall(Call[HierarchyRecipe]):
+    """Also: the film at the end, and the clips that autoencoder, decoder and upscaler see."""
 
-    recipe: HierarchyRecipe
-    out: Path
-    parcel: Path
-    start: Path | None
-    over: Callable[[], bool]
     prompt: str = "a man walking in the rain"
     seconds: float = 20.0
-    pack_seconds: float = 200.0
-    workers: int = 0
     pool: int = 2048
     large_pool: int = 768
 
@@ -76,7 +65,7 @@ class ClipSources:
     and large, of the finished film's rate. What is only shown is drawn here and now.
     """
 
-    def __init__(self, call: Call, *, done: Collection[str] = ()) -> None:
+    def __init__(self, call: ChainCall, *, done: Collection[str] = ()) -> None:
         recipe, seed = call.recipe, call.recipe.clips.seed
         self.own = {seed, seed + 1000}
         self.drawers = Drawers(call.workers, device="cpu") if call.workers else None
@@ -158,7 +147,7 @@ def shortened(recipe: HierarchyRecipe, share: float) -> HierarchyRecipe:
     return HierarchyRecipe.model_validate(settings)
 
 
-def train(call: Call) -> Ledger:
+def train(call: ChainCall) -> Ledger:
     """Do what fits into the call, and pack a parcel at its end."""
     before = Ledger.read(call.start) if call.start else Ledger()
     left, ledger = rest(call.recipe, before), before.copy()
@@ -170,43 +159,32 @@ def train(call: Call) -> Ledger:
             closing(ClipSources(call, done=left.done)) as sources,
             closing(_events(call, left, sources)) as events,
         ):
-            _follow(events, call, ledger=ledger, before=before)
+            event = follow(
+                events, call,
+                note=lambda event: ledger.note(event.stage, event, before),
+                pack=lambda event: export_averaged(event, call, ledger=ledger),
+            )  # fmt: skip
+            whole = event.stage == "model"
+            export_averaged(event, call, ledger=ledger, event=event, whole=whole)
     print(ledger)
     return ledger
 
 
-def _events(call: Call, left: Rest, sources: ClipSources) -> Generator[Event, None, None]:
+def _events(call: ChainCall, left: Rest, sources: ClipSources) -> Generator[Event, None, None]:
     start = call.start / "model" if call.start else None
     yield from run(left.recipe, call.out, start=start, done=left.done, sources=sources)
 
 
-def _follow(events: Iterator[Event], call: Call, *, ledger: Ledger, before: Ledger) -> None:
-    """Listen to the course until it ends or time is up, and pack what there is."""
-    said, packed, stage = 0.0, time.monotonic(), ""
-    for event in events:
-        ledger.note(event.stage, event, before)
-        now = time.monotonic()
-        if event.stage != stage or now - said > EVERY_SECONDS:
-            said, stage = now, event.stage
-            print(f"{now - BEGUN:6.0f} s  {stage}  {event.text}", flush=True)
-        if call.over() or event.stage == "model":
-            with as_averaged(event):
-                export(_model(event), call, ledger=ledger, event=event, whole=event.stage == "model")
-            return
-        if now - packed > call.pack_seconds:
-            with as_averaged(event):
-                export(_model(event), call, ledger=ledger)
-            packed = time.monotonic()
-
-
-def _model(event: Event) -> HierarchyModel:
-    model = event.model()
-    assert isinstance(model, HierarchyModel)
-    return model
+def export_averaged(now: Event, call: ChainCall, **asked: Any) -> None:
+    """`export` of what an event has, with its averaged weights."""
+    with as_averaged(now):
+        model = now.model()
+        assert isinstance(model, HierarchyModel)
+        export(model, call, **asked)
 
 
 def export(
-    model: HierarchyModel, call: Call, *, ledger: Ledger, event: Event | None = None, whole: bool = False
+    model: HierarchyModel, call: ChainCall, *, ledger: Ledger, event: Event | None = None, whole: bool = False
 ) -> None:
     """Pack the model as it stands; with the last event also what a person wants to see, and if it is whole
     the film."""
@@ -226,7 +204,7 @@ def export(
     pack_aloud(folder, call.parcel)
 
 
-def _film(model: HierarchyModel, folder: Path, call: Call) -> None:
+def _film(model: HierarchyModel, folder: Path, call: ChainCall) -> None:
     """The film of the prompt, written as it is decoded: frames as a folder where no MP4 can be written."""
     from mutoscope.pipelines.output import film
 
@@ -240,45 +218,19 @@ def _film(model: HierarchyModel, folder: Path, call: Call) -> None:
     (folder / "film.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def asked(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    add = parser.add_argument
-    add("--out", type=Path, required=True, help="the run; on this machine's own disk")
-    add("--parcel", type=Path, default=os.environ.get("OUT"), help="where the files that come back go ($OUT)")
-    add("--start", type=Path, help="a folder that parcel.py made: go on from there")
-    add("--budget-seconds", type=float, default=540.0, help="of this call, after its imports")
-    add("--reserve-seconds", type=float, default=60.0, help="of these, for checkpoint, sheets and parcel")
-    add("--prompt", default=Call.prompt, help="of the film at the end")
-    add("--seconds", type=float, default=Call.seconds, help="how long that film is")
-    add("--workers", type=int, help="processes that draw (all cores but three; none in a toy)")
-    add("--pool", type=int, default=Call.pool, help="small clips that autoencoder and decoder see")
-    add("--large-pool", type=int, default=Call.large_pool, help="large clips that the upscaler sees")
-    add("--share", type=float, default=1.0, help="of the recipe's minutes and clips: a small one is a trial")
-    add("--toy", action="store_true", help="everything in seconds on a processor, to see that it runs")
-    chosen = parser.parse_args(arguments)
-    chosen.parcel = Path(chosen.parcel or chosen.out / "files")
-    if chosen.workers is None:
-        chosen.workers = 0 if chosen.toy else max(1, (os.cpu_count() or 2) - 3)
-    return chosen
-
-
 def main(arguments: list[str] | None = None) -> int:
-    chosen = asked(arguments)
+    parser = parser_of(__doc__, reserve=60.0)
+    add = parser.add_argument
+    add("--prompt", default=ChainCall.prompt, help="of the film at the end")
+    add("--seconds", type=float, default=ChainCall.seconds, help="how long that film is")
+    add("--pool", type=int, default=ChainCall.pool, help="small clips that autoencoder and decoder see")
+    add("--large-pool", type=int, default=ChainCall.large_pool, help="large clips that the upscaler sees")
+    add("--share", type=float, default=1.0, help="of the recipe's minutes and clips: a small one is a trial")
+    chosen = parser.parse_args(arguments)
     recipe = toy() if chosen.toy else shortened(HIERARCHY_RECIPES["align-gpu"], chosen.share)
-    fast_kernels()
-    end = BEGUN + chosen.budget_seconds - chosen.reserve_seconds
-    call = Call(
-        recipe, chosen.out, chosen.parcel, chosen.start, over=lambda: time.monotonic() > end,
-        prompt=chosen.prompt, seconds=chosen.seconds, workers=chosen.workers, pool=chosen.pool,
-        large_pool=chosen.large_pool,
-    )  # fmt: skip
-    try:
-        train(call)
-    except Refusal as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{time.monotonic() - BEGUN:.0f} s in all on {DEVICE}", flush=True)
-    return 0
+    own = {name: getattr(chosen, name) for name in ("prompt", "seconds", "pool", "large_pool")}
+    call = ChainCall(recipe, **common(chosen), **own)
+    return ended(lambda: train(call))
 
 
 if __name__ == "__main__":

@@ -8,37 +8,30 @@ call's files. Every call ends with a parcel (model, sheets, metrics, ledger) and
 every few minutes in case the end is not reached. How to run it on a lent machine: README.md beside this file.
 """
 
-import argparse
 import json
-import os
 import shutil
-import sys
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from calls import DEVICE, Call, as_averaged, common, ended, follow, parser_of, world_source
 from drawers import Drawers, DrawnSource, Pool, World
 from ledger import Ledger, Rest, rest, stage_name
 from parcel import pack_aloud
 
 from mutoscope.checkpoints.folder import Model, save_model
-from mutoscope.data.loader import Source, WorldSource
-from mutoscope.data.world import VOCABULARIES
+from mutoscope.data.loader import Source
 from mutoscope.evaluation.fidelity import difference_correlation, psnr
 from mutoscope.models.autoencoder import Autoencoder
 from mutoscope.pipelines.sheets import reconstruction_sheet, sample_sheet
 from mutoscope.recipes import RECIPES
 from mutoscope.training.course import Event, Recipe, run
 from mutoscope.training.footage import ClipSettings
-from mutoscope.video import Refusal
 
-BEGUN = time.monotonic()
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 UNSEEN = 5000  # added to the seed of the clips: those that quality is measured on
-EVERY_SECONDS = 10.0
 
 
 def toy() -> Recipe:
@@ -59,33 +52,17 @@ def toy() -> Recipe:
 
 
 @dataclass(frozen=True)
-class Call:
-    """What was asked of this call; `over` says whether its time is up."""
+class ShippedCall(Call[Recipe]):
+    """Also: where clips are drawn, and how many the autoencoder sees."""
 
-    recipe: Recipe
-    out: Path
-    parcel: Path
-    start: Path | None
-    over: Callable[[], bool]
-    pack_seconds: float = 200.0
-    workers: int = 0
     draw_on: str = DEVICE
     pool: int = 6144
-
-
-def fast_kernels() -> None:
-    """What a GPU needs to be fast here; elsewhere nothing, for dynamo alone takes seconds to import."""
-    if DEVICE != "cuda":
-        return
-    torch.set_float32_matmul_precision("high")  # the few matrices outside autocast
-    torch.backends.cudnn.benchmark = True  # every shape comes back thousands of times
-    torch._dynamo.config.recompile_limit = 64  # beyond its limit a block would silently run uncompiled
 
 
 class ClipSources:
     """Clips for the course: of training drawn by the workers, the few that are measured or shown here."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: ShippedCall) -> None:
         self.call = call
         self.drawers = Drawers(call.workers, device=call.draw_on) if call.workers else None
 
@@ -108,14 +85,7 @@ class ClipSources:
             self.drawers.close()
 
 
-def world_source(clips: ClipSettings, frames: int, *, seed: int) -> WorldSource:
-    return WorldSource(
-        VOCABULARIES[clips.vocabulary], frames=frames, size=(clips.width, clips.height), fps=clips.fps,
-        seed=seed, device=DEVICE,
-    )  # fmt: skip
-
-
-def train(call: Call) -> Ledger:
+def train(call: ShippedCall) -> Ledger:
     """Do what fits into the call, and pack a parcel at its end."""
     before = Ledger.read(call.start) if call.start else Ledger()
     left = rest(call.recipe, before)
@@ -124,50 +94,25 @@ def train(call: Call) -> Ledger:
         return before
     ledger = before.copy()
     with closing(ClipSources(call)) as sources, closing(_events(call, left, sources)) as events:
-        event = _follow(events, call, left=left, ledger=ledger, before=before, sources=sources)
+
+        def note(event: Event) -> None:
+            ledger.note(stage_name(event, left.pieces_done), event, before)
+            if event.stage == "latents" and event.done == event.total:
+                sources.rest()
+
+        pack = partial(export, call=call, ledger=ledger, sheets=False)
+        event = follow(events, call, note=note, pack=pack)
     export(event, call, ledger=ledger, sheets=True)
     print(table(call.recipe, ledger))
     return ledger
 
 
-def _events(call: Call, left: Rest, sources: ClipSources) -> Generator[Event, None, None]:
+def _events(call: ShippedCall, left: Rest, sources: ClipSources) -> Generator[Event, None, None]:
     start = call.start / "model" if call.start else None
     yield from run(left.recipe, call.out, stage=left.stage, start=start, sources=sources)
 
 
-def _follow(
-    events: Iterator[Event], call: Call, *, left: Rest, ledger: Ledger, before: Ledger, sources: ClipSources
-) -> Event:
-    """Listen to the course until it ends or time is up; the last event."""
-    said, packed, stage = 0.0, time.monotonic(), ""
-    for event in events:
-        ledger.note(stage_name(event, left.pieces_done), event, before)
-        now = time.monotonic()
-        if event.stage != stage or now - said > EVERY_SECONDS:
-            said, stage = now, event.stage
-            print(f"{now - BEGUN:6.0f} s  {stage}  {event.text}", flush=True)
-        if event.stage == "latents" and event.done == event.total:
-            sources.rest()
-        if call.over():
-            return event
-        if now - packed > call.pack_seconds:
-            export(event, call, ledger=ledger, sheets=False)
-            packed = time.monotonic()
-    return event
-
-
-@contextmanager
-def as_averaged(event: Event) -> Iterator[None]:
-    """The networks with their averaged weights, while they are trained."""
-    ema = event.progress.ema if event.progress else None
-    if ema is None:
-        yield
-    else:
-        with ema.weights():
-            yield
-
-
-def export(event: Event, call: Call, *, ledger: Ledger, sheets: bool) -> None:
+def export(event: Event, call: ShippedCall, *, ledger: Ledger, sheets: bool) -> None:
     """Pack the model as it stands, and with `sheets` what a person wants to see and know of it."""
     folder = call.out / "parcel"
     folder.mkdir(parents=True, exist_ok=True)
@@ -238,44 +183,18 @@ def clips_a_step(recipe: Recipe, name: str) -> float:
     return sum(s / shares * (joint.frames_a_step // n) for n, s in joint.lengths.items() if n > 1)
 
 
-def asked(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    add = parser.add_argument
-    add("--out", type=Path, required=True, help="the run; on this machine's own disk")
-    add("--parcel", type=Path, default=os.environ.get("OUT"), help="where the files that come back go ($OUT)")
-    add("--start", type=Path, help="a folder that parcel.py made: go on from there")
-    add("--budget-seconds", type=float, default=540.0, help="of this call, after its imports")
-    add("--reserve-seconds", type=float, default=45.0, help="of these, for checkpoint, sheets and parcel")
-    add("--workers", type=int, help="processes that draw (all cores but three; none in a toy)")
-    add("--draw-on", default=DEVICE, choices=("cpu", "cuda"), help="where they draw")
-    add("--pool", type=int, default=6144, help="clips that the autoencoder sees")
-    add("--latents", type=int, help="clips to encode, if not the recipe's number")
-    add("--toy", action="store_true", help="everything in seconds on a processor, to see that it runs")
-    chosen = parser.parse_args(arguments)
-    chosen.parcel = Path(chosen.parcel or chosen.out / "files")
-    if chosen.workers is None:
-        chosen.workers = 0 if chosen.toy else max(1, (os.cpu_count() or 2) - 3)
-    return chosen
-
-
 def main(arguments: list[str] | None = None) -> int:
-    chosen = asked(arguments)
+    parser = parser_of(__doc__, reserve=45.0)
+    add = parser.add_argument
+    add("--draw-on", default=DEVICE, choices=("cpu", "cuda"), help="where they draw")
+    add("--pool", type=int, default=ShippedCall.pool, help="clips that the autoencoder sees")
+    add("--latents", type=int, help="clips to encode, if not the recipe's number")
+    chosen = parser.parse_args(arguments)
     recipe = toy() if chosen.toy else RECIPES["gpu"]
     if chosen.latents:
         recipe = recipe.model_copy(update={"latents": chosen.latents})
-    fast_kernels()
-    end = BEGUN + chosen.budget_seconds - chosen.reserve_seconds
-    call = Call(
-        recipe, chosen.out, chosen.parcel, chosen.start, over=lambda: time.monotonic() > end,
-        workers=chosen.workers, draw_on=chosen.draw_on, pool=chosen.pool,
-    )  # fmt: skip
-    try:
-        train(call)
-    except Refusal as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{time.monotonic() - BEGUN:.0f} s in all on {DEVICE}", flush=True)
-    return 0
+    call = ShippedCall(recipe, **common(chosen), draw_on=chosen.draw_on, pool=chosen.pool)
+    return ended(lambda: train(call))
 
 
 if __name__ == "__main__":

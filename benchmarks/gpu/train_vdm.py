@@ -9,20 +9,15 @@ ledger) and a table; one is also packed every few minutes. Once all is trained, 
 kept out of training are made too, and judged (`pipelines.report`).
 """
 
-import argparse
-import os
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+from calls import DEVICE, Call, as_averaged, common, ended, follow, parser_of, world_source
 from drawers import Drawers, DrawnSource, Pool, World
-from ledger import Entry, Ledger, left_of
+from ledger import Ledger, pieces_left, stage_name
 from parcel import pack_aloud
-from train_shipped import BEGUN, DEVICE, EVERY_SECONDS, as_averaged, fast_kernels, world_source
 
 from mutoscope.checkpoints.unet_folder import UNetModel, load_unet_model, save_unet_model
 from mutoscope.data.loader import Source
@@ -35,23 +30,15 @@ from mutoscope.training.course import Event
 from mutoscope.training.footage import ClipSettings
 from mutoscope.training.pixel_course import PixelRecipe, run
 from mutoscope.unet_recipes import UNET_RECIPES
-from mutoscope.video import Refusal
 
 AHEAD = 600
 """Batches of clips that are drawn while pictures are learnt."""
 
 
 @dataclass(frozen=True)
-class Call:
-    """What was asked of this call; `over` says whether its time is up."""
+class PixelCall(Call[PixelRecipe]):
+    """Also: clips whose frames are the pictures, and what is judged at the end."""
 
-    recipe: PixelRecipe
-    out: Path
-    parcel: Path
-    start: Path | None
-    over: Callable[[], bool]
-    pack_seconds: float = 200.0
-    workers: int = 0
     pool: int = 4096
     prompts: int = 24
     seeds: int = 3
@@ -61,7 +48,7 @@ class ClipSources:
     """Clips for the course, drawn by the workers: each once, and pictures from a pool of other clips'
     frames. What is only shown is drawn here and now."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: PixelCall) -> None:
         recipe, self.seed = call.recipe, call.recipe.clips.seed
         self.drawers = Drawers(call.workers, device="cpu") if call.workers else None
         self.pool: Pool | None = None
@@ -90,12 +77,8 @@ class ClipSources:
 
 def rest(recipe: PixelRecipe, ledger: Ledger) -> PixelRecipe | None:
     """A recipe without what the ledger says is done; None if that is all of it."""
-    pieces = []
-    for number, piece in enumerate(recipe.pieces, start=1):
-        train = left_of(piece.train, ledger.entries.get(f"unet-{number}", Entry()))
-        if train is not None:
-            pieces.append(piece.model_copy(update={"train": train}))
-    return recipe.model_copy(update={"pieces": tuple(pieces)}) if pieces else None
+    pieces = pieces_left(recipe.pieces, ledger, name="unet")
+    return recipe.model_copy(update={"pieces": pieces}) if pieces else None
 
 
 def toy() -> PixelRecipe:
@@ -119,7 +102,7 @@ def shortened(recipe: PixelRecipe, share: float) -> PixelRecipe:
     return recipe.model_copy(update={"pieces": tuple(pieces)})
 
 
-def train(call: Call) -> Ledger:
+def train(call: PixelCall) -> Ledger:
     """Do what fits into the call, and pack a parcel at its end."""
     before = Ledger.read(call.start) if call.start else Ledger()
     left, ledger = rest(call.recipe, before), before.copy()
@@ -133,41 +116,27 @@ def train(call: Call) -> Ledger:
             closing(run(left, call.out, start=start, sources=sources)) as events,
         ):
             first = len(call.recipe.pieces) - len(left.pieces)
-            _follow(events, call, ledger=ledger, before=before, first=first)
+            event = follow(
+                events, call,
+                note=lambda event: ledger.note(stage_name(event, first), event, before),
+                pack=lambda event: export_averaged(event, call, ledger=ledger),
+            )  # fmt: skip
+            whole = event.stage == "model"
+            export_averaged(event, call, ledger=ledger, sheet=True, whole=whole, prompts=event.prompts)
     print(ledger)
     return ledger
 
 
-def _follow(events: Iterator[Event], call: Call, *, ledger: Ledger, before: Ledger, first: int) -> None:
-    """Listen to the course until it ends or time is up, and pack what there is."""
-    said, packed, stage = 0.0, time.monotonic(), ""
-    for event in events:
-        if event.progress is not None:
-            number = first + int(event.stage.split()[1].split("/")[0])
-            ledger.note(f"unet-{number}", event, before)
-        now = time.monotonic()
-        if event.stage != stage or now - said > EVERY_SECONDS:
-            said, stage = now, event.stage
-            print(f"{now - BEGUN:6.0f} s  {stage}  {event.text}", flush=True)
-        whole = event.stage == "model"
-        if whole or call.over():
-            with as_averaged(event):
-                export(_model(event), call, ledger=ledger, sheet=True, whole=whole, prompts=event.prompts)
-            return
-        if now - packed > call.pack_seconds:
-            with as_averaged(event):
-                export(_model(event), call, ledger=ledger)
-            packed = time.monotonic()
-
-
-def _model(event: Event) -> UNetModel:
-    model = event.model()
-    assert isinstance(model, UNetModel)
-    return model
+def export_averaged(event: Event, call: PixelCall, **asked: Any) -> None:
+    """`export` of what an event has, with its averaged weights."""
+    with as_averaged(event):
+        model = event.model()
+        assert isinstance(model, UNetModel)
+        export(model, call, **asked)
 
 
 def export(
-    model: UNetModel, call: Call, *, ledger: Ledger, sheet: bool = False, whole: bool = False,
+    model: UNetModel, call: PixelCall, *, ledger: Ledger, sheet: bool = False, whole: bool = False,
     prompts: tuple[str, ...] = ("a man walking in the rain",),
 ) -> None:  # fmt: skip
     """Pack the model as it stands; with `sheet` films of the prompts, and of a whole model what its films of
@@ -190,7 +159,7 @@ def export(
         pack_aloud(folder, call.parcel)
 
 
-def judged(model: UNetModel, call: Call) -> AgreementReport:
+def judged(model: UNetModel, call: PixelCall) -> AgreementReport:
     """Whether films show what was asked, by the probe inside the package."""
     *_, report = agreement_report(
         Pipeline(model),
@@ -203,43 +172,18 @@ def judged(model: UNetModel, call: Call) -> AgreementReport:
     return report
 
 
-def asked(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    add = parser.add_argument
-    add("--out", type=Path, required=True, help="the run; on this machine's own disk")
-    add("--parcel", type=Path, default=os.environ.get("OUT"), help="where the files that come back go ($OUT)")
-    add("--start", type=Path, help="a folder that parcel.py made: go on from there")
-    add("--budget-seconds", type=float, default=540.0, help="of this call, after its imports")
-    add("--reserve-seconds", type=float, default=60.0, help="of these, for checkpoint, sheets and parcel")
-    add("--workers", type=int, help="processes that draw (all cores but three; none in a toy)")
-    add("--pool", type=int, default=Call.pool, help="clips whose frames are the pictures")
-    add("--prompts", type=int, default=Call.prompts, help="kept-out prompts that are judged at the end")
-    add("--seeds", type=int, default=Call.seeds, help="films of each")
-    add("--share", type=float, default=1.0, help="of the recipe's minutes: a small one is a trial")
-    add("--toy", action="store_true", help="everything in seconds on a processor, to see that it runs")
-    chosen = parser.parse_args(arguments)
-    chosen.parcel = Path(chosen.parcel or chosen.out / "files")
-    if chosen.workers is None:
-        chosen.workers = 0 if chosen.toy else max(1, (os.cpu_count() or 2) - 3)
-    return chosen
-
-
 def main(arguments: list[str] | None = None) -> int:
-    chosen = asked(arguments)
+    parser = parser_of(__doc__, reserve=60.0)
+    add = parser.add_argument
+    add("--pool", type=int, default=PixelCall.pool, help="clips whose frames are the pictures")
+    add("--prompts", type=int, default=PixelCall.prompts, help="kept-out prompts that are judged at the end")
+    add("--seeds", type=int, default=PixelCall.seeds, help="films of each")
+    add("--share", type=float, default=1.0, help="of the recipe's minutes: a small one is a trial")
+    chosen = parser.parse_args(arguments)
     recipe = toy() if chosen.toy else shortened(UNET_RECIPES["vdm-gpu"], chosen.share)
-    fast_kernels()
-    end = BEGUN + chosen.budget_seconds - chosen.reserve_seconds
-    call = Call(
-        recipe, chosen.out, chosen.parcel, chosen.start, over=lambda: time.monotonic() > end,
-        workers=chosen.workers, pool=chosen.pool, prompts=chosen.prompts, seeds=chosen.seeds,
-    )  # fmt: skip
-    try:
-        train(call)
-    except Refusal as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{time.monotonic() - BEGUN:.0f} s in all on {DEVICE}", flush=True)
-    return 0
+    own = {name: getattr(chosen, name) for name in ("pool", "prompts", "seeds")}
+    call = PixelCall(recipe, **common(chosen), **own)
+    return ended(lambda: train(call))
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def call(tmp_path: Path, name: str, *, events: int, start: Path | None = None) -
     seen = iter(range(1, 1000))
     recipe = train_shipped.toy()
     files = tmp_path / f"{name}-files"
-    return train_shipped.Call(recipe, tmp_path / name, files, start, over=lambda: next(seen) >= events)
+    return train_shipped.ShippedCall(recipe, tmp_path / name, files, start, over=lambda: next(seen) >= events)
 
 
 def test_what_a_call_leaves_is_a_model_and_says_what_is_done(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Training a hierarchy on a lent GPU, on a processor: taken away, gone on with elsewhere, and finished."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,14 +13,9 @@ from mutoscope.data.loader import WorldSource
 from mutoscope.hierarchy_recipes import HIERARCHY_RECIPES
 
 
-@pytest.fixture(scope="module")
-def scripts() -> tuple[ModuleType, ModuleType, ModuleType]:
-    from importlib import import_module
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
-        found = [import_module(name) for name in ("train_align", "ledger", "parcel")]
-    return found[0], found[1], found[2]
+@pytest.fixture
+def scripts(gpu_script: Callable[[str], ModuleType]) -> tuple[ModuleType, ...]:
+    return tuple(map(gpu_script, ("train_align", "ledger", "parcel")))
 
 
 def test_a_recipe_is_cut_by_what_is_done(scripts: tuple[ModuleType, ...]):
@@ -52,7 +48,8 @@ def test_the_workers_clips_are_those_of_each_stage(
     train_align, _, _ = scripts
     monkeypatch.syspath_prepend(str(Path(train_align.__file__).parent))  # where the workers import from
     recipe = train_align.toy()
-    call = train_align.Call(recipe, tmp_path, tmp_path, None, lambda: False, workers=1, pool=3, large_pool=2)
+    small = {"workers": 1, "pool": 3, "large_pool": 2}
+    call = train_align.ChainCall(recipe, tmp_path, tmp_path, None, lambda: False, **small)
     sources = train_align.ClipSources(call)
     try:
         slow = recipe.clips.model_copy(update={"fps": 2.0})
@@ -89,7 +86,8 @@ def test_a_call_that_is_cut_short_goes_on_elsewhere_to_a_film(
         def copy(self) -> "Noting":
             return Noting(dict(self.entries))
 
-    call = train_align.Call(train_align.toy(), tmp_path / "one", tmp_path / "files", None, over, seconds=0.5)
+    one, files = tmp_path / "one", tmp_path / "files"
+    call = train_align.ChainCall(train_align.toy(), one, files, None, over, seconds=0.5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_align, "Ledger", Noting)
         # Latents are measured on 8 clips, not on 64: drawing those is a quarter of the call.

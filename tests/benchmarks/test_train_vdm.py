@@ -1,6 +1,7 @@
 """Training a VDM on a lent GPU, on a processor: taken away, gone on with elsewhere, finished and judged."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,14 +12,9 @@ from mutoscope.checkpoints.unet_folder import load_unet_model
 from mutoscope.unet_recipes import UNET_RECIPES
 
 
-@pytest.fixture(scope="module")
-def scripts() -> tuple[ModuleType, ModuleType, ModuleType]:
-    from importlib import import_module
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
-        found = [import_module(name) for name in ("train_vdm", "ledger", "parcel")]
-    return found[0], found[1], found[2]
+@pytest.fixture
+def scripts(gpu_script: Callable[[str], ModuleType]) -> tuple[ModuleType, ...]:
+    return tuple(map(gpu_script, ("train_vdm", "ledger", "parcel")))
 
 
 def test_a_recipe_is_cut_by_what_is_done(scripts: tuple[ModuleType, ...]):
@@ -51,7 +47,7 @@ def test_the_workers_draw_every_clip_and_pictures_are_frames_of_a_pool(
     recipe = train_vdm.toy()
     clips, frames = recipe.clips, recipe.pieces[-1].unet.frames
     sources = train_vdm.ClipSources(
-        train_vdm.Call(recipe, tmp_path, tmp_path, None, lambda: False, workers=1, pool=3)
+        train_vdm.PixelCall(recipe, tmp_path, tmp_path, None, lambda: False, workers=1, pool=3)
     )
     try:
         drawn = sources(clips, frames, clips.seed).batch(1, 2)
@@ -76,7 +72,7 @@ def test_a_call_that_is_cut_short_goes_on_elsewhere_and_is_judged(
     train_vdm, _, parcel = scripts
     asked = iter([False, False, True])
     train_vdm.train(
-        train_vdm.Call(train_vdm.toy(), tmp_path / "one", tmp_path / "files", None, lambda: next(asked))
+        train_vdm.PixelCall(train_vdm.toy(), tmp_path / "one", tmp_path / "files", None, lambda: next(asked))
     )
     start = parcel.join(tmp_path / "files", tmp_path / "start")
     entries = json.loads((start / "ledger.json").read_text())

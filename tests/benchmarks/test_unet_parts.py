@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -11,11 +11,9 @@ import torch
 
 @pytest.mark.slow
 def test_every_way_of_a_part_is_as_exact_as_the_first(
-    script: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu_script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    script("turns")
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
-    unet_parts = import_module("unet_parts")
+    unet_parts = gpu_script("unet_parts")
     monkeypatch.setattr(torch, "compile", lambda way, **_: way)  # the compiler is not what is tested
     assert unet_parts.main(["--toy", "--rounds", "1", "--out", str(tmp_path / "record.json")]) == 0
     record = json.loads((tmp_path / "record.json").read_text())

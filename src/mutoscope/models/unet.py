@@ -25,14 +25,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mutoscope.models.normed import FrameNorm, LayerNorm, RowNorm
-from mutoscope.models.temporal import (
-    TEMPORAL,
-    Frames,
-    NumberEmbedding,
-    Scene,
-    each_group,
-    in_order,
-)
+from mutoscope.models.temporal import TEMPORAL, Frames, NumberEmbedding, Scene, each_group, in_order
 from mutoscope.models.text import Text
 from mutoscope.models.unet_attention import Feed, Words, attended, zeroed
 from mutoscope.models.unet_blocks import (
@@ -53,8 +46,6 @@ __all__ = ["UNet", "UNetConfig", "inflate"]
 
 FORMS = 256
 """Parts of layers times shapes that a compiler may keep code for."""
-
-
 SMALL = (RowNorm, LayerNorm, Feed)
 """Parts that move more numbers than they multiply."""
 
@@ -155,11 +146,9 @@ class UNet(nn.Module):
         # To the compiler all parts are calls of one function, of which it keeps eight forms unless told.
         limits = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, FORMS)
-        stages = (*self.down, self.middle, *self.up)
-        parts = [part for stage in stages for layer in stage.layers for part in layer.children()]
-        if small:
-            parts = [module for module in self.modules() if isinstance(module, SMALL)]
-        for part in parts:
+        layers = [layer for stage in (*self.down, self.middle, *self.up) for layer in stage.layers]
+        parts = (part for layer in layers for part in layer.children())
+        for part in (m for m in self.modules() if isinstance(m, SMALL)) if small else parts:
             part.compile(dynamic=small)
         return self
 
