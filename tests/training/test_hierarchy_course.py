@@ -220,9 +220,7 @@ def test_a_model_on_its_way_can_be_shown(whole: tuple[Path, list[Event]]):
 
 def test_sources_take_turns():
     def of(name: str):
-        return lambda step, count: Examples(
-            torch.zeros(count, 1, 1, 1, 1), [f"{name}{step}"] * count, torch.zeros(count, 1, 1, 1)
-        )
+        return lambda step, count: Examples(torch.zeros(count, 1, 1, 1, 1), [f"{name}{step}"] * count)
 
     both = in_turn([of("a"), of("b")])
     assert both is not None

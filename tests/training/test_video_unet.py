@@ -257,16 +257,13 @@ def velocities(task: UNetTask, seen: Seen, clean: Tensor) -> Tensor:
     return alpha * (seen.noisy[:, :3] - alpha * films) / sigma - sigma * films
 
 
-def test_where_nobody_knows_the_figure_all_pixels_weigh_alike():
-    def unknown(step: int, count: int) -> Examples:
-        told = examples(4)(step, count)
-        return Examples(told.clean, told.captions, torch.zeros_like(told.figure))
-
-    plain, heavy = (
-        UNetTask(network(text=False), None, settings=UNetSettings(frames=4, figure=figure), clips=unknown)
-        for figure in (0.0, 3.0)
-    )
-    assert torch.equal(loss(plain)["loss"], loss(heavy)["loss"])
+def test_a_figure_that_nobody_knows_cannot_weigh_more():
+    task = UNetTask(
+        network(text=False), None, settings=UNetSettings(frames=4, figure=3.0),
+        clips=lambda step, count: Examples(torch.zeros(count, 3, 4, 8, 8), [""] * count),
+    )  # fmt: skip
+    with pytest.raises(Refusal, match=r"figure is 3\.0, and nothing says where"):
+        loss(task)
 
 
 def test_the_error_of_known_frames_does_not_count():

@@ -22,11 +22,11 @@ __all__ = ["Clips", "Examples", "clips_of", "windows_of"]
 @dataclass(frozen=True)
 class Examples:
     """Films "n c f h w", pixels in [-1, 1] or normalised latents, what is said of each, and where the subject
-    is, in [0, 1] (zero where nobody knows)."""
+    is, in [0, 1] (None: nobody knows)."""
 
     clean: Float[Tensor, "n c f h w"]
     captions: list[str]
-    figure: Float[Tensor, "n f h w"]
+    figure: Float[Tensor, "n f h w"] | None = None
 
 
 Clips = Callable[[int, int], Examples]

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from mutoscope.data.examples import Clips
+from mutoscope.data.examples import Clips, Examples
 from mutoscope.data.loader import Ahead
 from mutoscope.diffusion.known import Condition, Conditioned, Known
 from mutoscope.diffusion.objective import TrainingTimes, Weighting, squares
@@ -247,15 +247,19 @@ class UNetTask:
                     raise Refusal(f"the clips have {found.clean.shape[2]} frames and {frames} are trained on")
                 films.append(rearrange(found.clean, "(b k) c f h w -> b c (k f) h w", b=asked.clips))
                 captions += found.captions
-                figures.append(rearrange(found.figure, "(b k) f h w -> b 1 (k f) h w", b=asked.clips))
+                if asked.figure:
+                    figures.append(self._figures(found))
         corner = (float(random.uniform()), float(random.uniform()))
-        heavy = self._weighed(torch.cat(figures, dim=2)) if asked.figure else None
-        return Step(torch.cat(films, dim=2), self._tokens(captions, random), corner, heavy)
+        heavy = 1 + asked.figure * torch.cat(figures, dim=2) if figures else None
+        return Step(
+            torch.cat(films, dim=2), self._tokens(captions, random), corner,
+            None if heavy is None else heavy / heavy.mean(),
+        )  # fmt: skip
 
-    def _weighed(self, figure: Float[Tensor, "b 1 f h w"]) -> Float[Tensor, "b 1 f h w"]:
-        """How much each pixel weighs, one in the mean."""
-        weight = 1 + self.asked.figure * figure
-        return weight / weight.mean()
+    def _figures(self, found: Examples) -> Float[Tensor, "b 1 f h w"]:
+        if found.figure is None:
+            raise Refusal(f"figure is {self.asked.figure}, and nothing says where these clips' subject is")
+        return rearrange(found.figure, "(b k) f h w -> b 1 (k f) h w", b=self.asked.clips)
 
     def _tokens(self, captions: list[str], random: np.random.Generator) -> Tokens | None:
         if self.words is None:
