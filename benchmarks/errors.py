@@ -16,6 +16,9 @@ Clips and noise are the same for every model of one size and at every level.
     others'      with the caption of the next clip
     none         with no caption
     apart        its words, each frame as a picture that sees no other
+    linear       no network: the best linear guess of a patch from that patch (the Wiener filter), fitted to
+                 96 other clips; patches are the model's
+    with mean    from that patch and its mean over the film, of each principal direction by itself
 """
 
 import argparse
@@ -24,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,7 +39,7 @@ from mutoscope.diffusion.known import Condition, Conditioned, Known
 from mutoscope.models.memory import keep_memory
 from mutoscope.training.known import KnownSettings
 
-UNSEEN = 5000  # the seed of the clips
+UNSEEN, FITTED = 5000, 6000  # the seeds of the clips, and of those that linear guesses are fitted to
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.999)
 
 
@@ -48,10 +52,10 @@ class Measured:
     captions: Sequence[str]
 
     @classmethod
-    def on(cls, model: UNetModel, clips: int) -> "Measured":
+    def on(cls, model: UNetModel, clips: int, *, seed: int = UNSEEN) -> "Measured":
         facts = model.facts
         words = VOCABULARIES[facts.vocabulary]
-        source = WorldSource(words, frames=facts.frames, size=facts.size, fps=facts.fps, seed=UNSEEN)
+        source = WorldSource(words, frames=facts.frames, size=facts.size, fps=facts.fps, seed=seed)
         batch = source.batch(0, clips)
         return cls(model, facts.process.coded(batch.video), [full_caption(scene) for scene in batch.scenes])
 
@@ -106,6 +110,50 @@ class Measured:
         return known.noised(torch.full((1,), stage.noise), noise, schedule=schedule)
 
 
+class Linear:
+    """The best linear guess of a patch from itself, or from itself and its mean over the film."""
+
+    def __init__(self, clean: Float[Tensor, "b c f h w"], *, patch: int, films: bool) -> None:
+        self.patch, self.films, self.seen = patch, films, clean.double()
+        rows = self._rows(self.seen).flatten(0, 1)
+        self.mean = rows.mean(dim=0)
+        self.directions = torch.linalg.eigh((rows - self.mean).T.cov()).eigenvectors
+
+    def _rows(self, x: Tensor) -> Float[Tensor, "n f d"]:
+        p = self.patch
+        return rearrange(x, "b c f (h p) (w q) -> (b h w) f (c p q)", p=p, q=p)
+
+    def _parts(self, clean: Tensor, *, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
+        """Along each direction: the patch, and what it is guessed from once it is noisy."""
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0), dtype=clean.dtype)
+        turned = (self._rows(clean) - self.mean) @ self.directions
+        noisy = alpha * turned + sigma * (self._rows(noise) @ self.directions)
+        shared = [noisy.mean(dim=1, keepdim=True).expand_as(noisy)] if self.films else []
+        return turned, torch.stack([noisy, *shared], dim=-1)
+
+    def error(self, clean: Float[Tensor, "b c f h w"], *, alpha: float, sigma: float) -> float:
+        """As of a network."""
+        wanted, shown = self._parts(self.seen, alpha=alpha, sigma=sigma)
+        products = torch.einsum("nfds, nfdr -> dsr", shown, shown)
+        gains = torch.linalg.solve(products, torch.einsum("nfds, nfd -> ds", shown, wanted))
+        wanted, shown = self._parts(clean.double(), alpha=alpha, sigma=sigma)
+        wrong = torch.einsum("nfds, ds -> nfd", shown, gains) - wanted
+        return float(wrong.square().mean()) / sigma**2
+
+
+def linear(measured: Measured, clips: int = 96) -> Iterator[tuple[str, list[float]]]:
+    """What needs no network, of models that make films of nothing: a row each."""
+    model, clean = measured.model, measured.clean
+    if model.stage is not None:
+        return
+    others = Measured.on(model, clips, seed=FITTED).clean
+    levels = model.facts.process.noising().level(torch.tensor([LEVELS], dtype=torch.float64))
+    mixed = list(zip(levels.alpha[0].tolist(), levels.sigma[0].tolist(), strict=True))
+    for name, films in (("linear", False), ("with mean", True))[: 1 + (clean.shape[2] > 1)]:
+        guess = Linear(others, patch=model.unet.config.patch_size, films=films)
+        yield name, [guess.error(clean, alpha=alpha, sigma=sigma) for alpha, sigma in mixed]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -120,8 +168,13 @@ def main() -> None:
         print(f"{folder}, {options.clips} clips")
         print(f"{'t':12}" + "".join(f"{t:>8}" for t in LEVELS))
         for name, captions, apart in measured.ways():
-            cells = measured.errors(captions, apart=apart)
-            print(f"{name:12}" + "".join(f"{value:8.4f}" for value in cells), flush=True)
+            print(row(name, measured.errors(captions, apart=apart)), flush=True)
+        for name, cells in linear(measured):
+            print(row(name, cells), flush=True)
+
+
+def row(name: str, cells: Sequence[float]) -> str:
+    return f"{name:12}" + "".join(f"{value:8.4f}" for value in cells)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,19 @@ def test_what_a_stage_is_told_is_not_counted(bench: ModuleType):
     assert max(still.errors([""], apart=False)) < 1e-6 < max(measured.errors([""], apart=False))
 
 
+@pytest.mark.parametrize("films", [False, True])
+def test_a_linear_guess_of_white_films_is_as_wrong_as_it_must_be(bench: ModuleType, films: bool):
+    """Of variance 1 in every direction: sigma^2 is left of what is seen once, and of f frames an f-th."""
+    frames, alpha, sigma = 4, 0.6, 0.8
+    white = torch.randn(64, 3, frames, 8, 8, generator=torch.Generator().manual_seed(1))
+    guess = bench.Linear(white, patch=2, films=films)
+    assert guess.error(white, alpha=alpha, sigma=sigma) == pytest.approx(1, rel=0.02)
+    still = white[:, :, :1].expand_as(white).contiguous()
+    guess, seen = bench.Linear(still, patch=2, films=films), sigma**2 / (frames if films else 1)
+    wanted = seen / (alpha**2 + seen) / sigma**2
+    assert guess.error(still, alpha=alpha, sigma=sigma) == pytest.approx(wanted, rel=0.05)
+
+
 def test_every_row_that_a_model_can_have_is_printed(
     bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -62,4 +75,5 @@ def test_every_row_that_a_model_can_have_is_printed(
     bench.main()
     rows = [line.split("  ")[0].rstrip() for line in capsys.readouterr().out.splitlines()]
     names = [row for row in rows if row != "t" and "clips" not in row]
-    assert names == ["its words", "others'", "none", "apart", "as it is", "apart"]
+    linear = ["linear", "with mean"]
+    assert names == ["its words", "others'", "none", "apart", *linear, "as it is", "apart", *linear]
