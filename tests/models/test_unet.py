@@ -136,13 +136,17 @@ class TestStraight:
         with_it, without = model(time, straight=True), model(time)
         without.load_state_dict({name: with_it.state_dict()[name] for name in without.state_dict()})
 
-        def adds(noisy: Tensor) -> Tensor:
-            return with_it(noisy, t, text=TEXT) - without(noisy, t, text=TEXT)
+        def adds(noisy: Tensor, **images: Tensor) -> Tensor:
+            return with_it(noisy, t, text=TEXT, **images) - without(noisy, t, text=TEXT, **images)
+
+        def moved(**images: Tensor) -> list[list[int]]:
+            change = (adds(other, **images) - adds(NOISY, **images)).abs().amax(dim=1)
+            return (change > 1e-9).nonzero().tolist()
 
         t, other = times(2, 3), NOISY.clone()
         other[0, :, 1, 2, 3] += 1
-        moved = (adds(other) - adds(NOISY)).abs().amax(dim=1) > 1e-9
-        assert moved.nonzero().tolist() == [[0, 1, 2, 3]]
+        assert moved() == [[0, frame, 2, 3] for frame in ((1,) if time is None else range(3))]
+        assert moved(images=torch.tensor([[False, True, False]]).expand(2, -1)) == [[0, 1, 2, 3]]
         torch.testing.assert_close(adds(-2 * NOISY), -2 * adds(NOISY), rtol=0, atol=1e-11)
         assert adds(NOISY).abs().mean() > 0.01
 
@@ -153,6 +157,19 @@ class TestStraight:
         other[1, 2] = 5.0
         moved = (net(NOISY, t, text=TEXT) - net(NOISY, other, text=TEXT)).abs().amax(dim=(1, 3, 4)) > 1e-9
         assert moved.nonzero().tolist() == [[1, 2]]
+
+    def test_it_can_be_the_best_linear_guess_of_what_stands_still(self) -> None:
+        """Of f noisy sights of one picture the mean is left, and of one alone nothing of the kind."""
+        net = model(vdm(), straight=True)
+        assert net.straight is not None and net.straight.film is not None
+        for weight in (*net.last.parameters(), *net.straight.parameters()):
+            torch.nn.init.zeros_(weight)
+        torch.nn.init.eye_(net.straight.inward.weight)
+        torch.nn.init.eye_(net.straight.outward.weight)
+        torch.nn.init.ones_(net.straight.film.gains.bias[3:])
+        mean = NOISY.mean(dim=2, keepdim=True).expand_as(NOISY)
+        torch.testing.assert_close(net(NOISY, times(2, 1), text=TEXT), mean, rtol=0, atol=1e-12)
+        assert not net(NOISY[:, :, :1], times(2, 1), text=TEXT).any()
 
 
 class TestFinish:

@@ -77,7 +77,8 @@ class UNet(nn.Module):
         self.straight = None
         if config.straight:
             taken, given = config.in_channels * patch, config.out_channels * patch
-            self.straight = Straight(taken, given, time_dim=4 * width)
+            films = config.time is not None
+            self.straight = Straight(taken, given, time_dim=4 * width, films=films)
         self.finish = None
         if config.finish:
             seen, out = config.in_channels, config.out_channels

@@ -83,7 +83,9 @@ class UNetConfig(BaseModel):
         default=1, gt=0, description="pixels a side that are channels to the network (2301.11093)"
     )
     straight: bool = Field(
-        default=False, description="a way past the network for the noisy pixels, linear, with gains by time"
+        default=False,
+        description="a way past the network for the noisy pixels, and for their mean over a film's frames, "
+        "linear, with gains by time",
     )
     finish: int = Field(default=0, ge=0, description="width of convolutions of pixels at the end; 0: none")
     channels: tuple[int, ...] = Field(default=(64, 128, 256), min_length=1, description="for each level")
