@@ -28,7 +28,7 @@ from mutoscope.models.unet import UNet
 from mutoscope.models.unet_config import TimeConfig, UNetConfig, vdm
 from mutoscope.training.loop import TrainSettings, train
 from mutoscope.training.optimizer import OptimizerSettings
-from mutoscope.training.video_unet import UNetSettings, UNetTask
+from mutoscope.training.video_unet import MUON, UNetSettings, UNetTask
 
 __all__ = [
     "ATTENDS", "RUNS", "denoiser_of", "drawn", "films", "made", "new_unet", "noise_of", "pictures", "plan_of",
@@ -93,7 +93,7 @@ def trained(task: Trains, name: str, scale: Scale, *, seed: int, steps: int | No
     settings = TrainSettings(
         steps=count, seed=seed, warmup_steps=min(20, count // 4), decay_share=0.5, ema=0.98,
         optimizer=OptimizerSettings(
-            muon_lr=0.02, adamw_lr=2e-3, adamw_words=("unet.first", "unet.last", "labels")
+            muon_lr=MUON.muon_lr, adamw_lr=MUON.adamw_lr, adamw_words=MUON.adamw_words
         ),
         precision="bfloat16" if scale.device == "cuda" else "float32", log_steps=10,
     )  # fmt: skip
@@ -156,12 +156,14 @@ def noise_of(scale: Scale, seed: int, *, frames: int | None = None, purpose: str
     return draw(seeds, (3, frames or scale.frames, scale.size, scale.size), device=scale.device)
 
 
-def plan_of(scale: Scale, frames: int | None = None) -> Plan:
-    return full_sequence(scale.walk, frames or scale.frames)
+def plan_of(scale: Scale, frames: int | None = None, *, shift: float = 1.0) -> Plan:
+    return full_sequence(scale.walk, frames or scale.frames, shift=shift)
 
 
-def made(denoiser: Any, noise: Tensor, scale: Scale, *, condition: Condition | None = None) -> Tensor:
+def made(
+    denoiser: Any, noise: Tensor, scale: Scale, *, condition: Condition | None = None, shift: float = 1.0
+) -> Tensor:
     """Films from noise, by the scale's steps of DPM-Solver++."""
-    plan = plan_of(scale, noise.shape[2])
+    plan = plan_of(scale, noise.shape[2], shift=shift)
     *_, last = sample(denoiser, noise, plan=plan, condition=condition or Condition(), sampler=Multistep2())
     return last.clean

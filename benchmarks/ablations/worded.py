@@ -1,6 +1,7 @@
 """U-Nets that read words: captions of the discs, and what they make of them."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from benchmarks.ablations.learner import denoiser_of, new_unet, shape_of
@@ -35,10 +36,11 @@ def new_words(captions: list[str], *, seed: int, device: str) -> Words:
     return Words(tokenizer, TextEncoder(config), padded_to=LENGTH).to(device)
 
 
-def worded_unet(scale: Scale, *, seed: int, known: bool = False) -> UNet:
-    """A U-Net that reads them; `known`: with channels and a label for what is known of a film."""
+def worded_unet(scale: Scale, *, seed: int, known: bool = False, **changes: Any) -> UNet:
+    """A U-Net that reads them; `known`: with channels and a label for what is known of a film. changes: of
+    the row's shape."""
     more = {"in_channels": 7, "labels": 1} if known else {}
-    config = shape_of(scale, text_dim=WIDTH, **more)
+    config = shape_of(scale, text_dim=WIDTH, **more, **changes)
     return new_unet(config, seed=seed, device=scale.device)
 
 

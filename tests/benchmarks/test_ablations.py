@@ -296,15 +296,17 @@ def test_latents_come_back_and_the_deep_ones_have_a_third_of_the_places():
 def filler() -> hierarchy.Filler:
     scale = replace(TOY, frames=9)
     words = worded.new_words([hierarchy.FULL, hierarchy.SPARSE], seed=0, device="cpu")
-    unet = moved(worded.worded_unet(scale, seed=0, known=True))
+    unet = moved(hierarchy.filling_unet(scale, 0))
     asked = UNetSettings(clips=1, frames=9)
     return hierarchy.Filler(learner.denoiser_of(unet, asked), words, scale, 0)
 
 
 def test_key_frames_stand_in_the_film_at_every_fourth_frame():
-    made = filler()
-    film, keys = made.hierarchy(), made.fill(None, (), rate=hierarchy.SPARSE, number=0)
+    made, start = filler(), torch.randn(TOY.films, 3, 1, 16, 16)
+    film, keys = made.hierarchy(start), made.opening(start, rate=hierarchy.SPARSE)
     assert film.shape[2] == 33 and torch.equal(film[:, :, :: hierarchy.EVERY], keys)
+    assert torch.equal(film[:, :, :1], start)  # as both ways begin
+    assert torch.equal(made.opening(start, rate=hierarchy.FULL)[:, :, :1], start)
     assert all(not torch.equal(film[:, :, a], film[:, :, b]) for a, b in pairwise(range(33)))
 
 
