@@ -77,7 +77,8 @@ class UNet(nn.Module):
         self.straight = None
         if config.straight:
             taken, given = config.in_channels * patch, config.out_channels * patch
-            films = config.time is not None
+            # Where α merges, α = 1 must leave the image model, and this has no α.
+            films = config.time is not None and config.time.merge == "add"
             self.straight = Straight(taken, given, time_dim=4 * width, films=films)
         self.finish = None
         if config.finish:

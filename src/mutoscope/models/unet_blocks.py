@@ -114,8 +114,8 @@ def time_attention(
 
 
 class Straight(nn.Module):
-    """outward(gains(time) * inward(x)) of every pixel by itself: a way past the network that has no norm. In
-    a network of films also of what the pixel is in the mean of its film (`FilmGains`).
+    """outward(gains(time) * inward(x)) of every pixel by itself: a way past the network that has no norm.
+    With `films` also of what the pixel is in the mean of its film (`FilmGains`).
 
     Starts as nothing. With the right weights it is the best linear guess at every level of noise, the Wiener
     filter of a pixel's channels, so nothing else has to learn to hand noise through.
