@@ -52,9 +52,10 @@ def run(unit: str, scale: Scale, seed: int) -> Outcome:
     length = EVERY * (scale.frames - 1) + 1
     true = unseen(replace(scale.discs, frames=length), seed, 4 * scale.films, device=scale.device)
     start = true[: scale.films, :, :1]
+    first = filler.opening(start, rate=FULL)
     arms: Arms = {HIERARCHY: long_numbers(filler.hierarchy(start), true, frames=scale.frames)}
     for past in PASTS:
-        film = rolled(filler.onwards, filler.opening(start, rate=FULL), past=past, length=length)
+        film = rolled(filler.onwards, first, past=past, length=length)
         arms[_autoregressive(past)] = long_numbers(film, true, frames=scale.frames)
     other = unseen(
         replace(scale.discs, frames=length), seed, scale.films, device=scale.device, purpose="other"

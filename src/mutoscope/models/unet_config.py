@@ -84,8 +84,8 @@ class UNetConfig(BaseModel):
     )
     straight: bool = Field(
         default=False,
-        description="a way past the network for the noisy pixels, and for their mean over a film's frames, "
-        "linear, with gains by time",
+        description="a way past the network for the noisy pixels, linear, with gains by time; of a film also "
+        "for their mean over its frames (not where merge is alpha)",
     )
     finish: int = Field(default=0, ge=0, description="width of convolutions of pixels at the end; 0: none")
     channels: tuple[int, ...] = Field(default=(64, 128, 256), min_length=1, description="for each level")
