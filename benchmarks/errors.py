@@ -77,7 +77,7 @@ class Measured:
     @torch.no_grad()
     def _error(self, captions: list[str], *, apart: bool, t: float) -> float:
         process, frames = self.model.facts.process, self.clean.shape[2]
-        denoiser = process.denoiser(Conditioned(self.model.unet, process))
+        denoiser = process.denoiser(Conditioned(self.model.unet, process, self.model.linear))
         squares, count = 0.0, 0
         for sample, clean in enumerate(self.clean.split(1)):
             generator = torch.Generator().manual_seed(sample)

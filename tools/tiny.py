@@ -10,6 +10,7 @@ from torch import nn
 
 from mutoscope.checkpoints.folder import Model, ModelFacts
 from mutoscope.checkpoints.unet_folder import UNetModel
+from mutoscope.diffusion.linear import Linear
 from mutoscope.diffusion.process import Process
 from mutoscope.models.autoencoder import Autoencoder
 from mutoscope.models.coders import AutoencoderConfig
@@ -62,12 +63,16 @@ def tiny_model(seed: int = 0, *, facts: ModelFacts = FACTS) -> Model:
     return Model(transformer, words, autoencoder, shift=3.0, facts=facts)
 
 
-def tiny_unet_model(seed: int = 0, *, known: bool = False, words: bool = True) -> UNetModel:
-    """A U-Net on pixels: 16x16, 8 frames. known: with channels for known frames."""
+def tiny_unet_model(
+    seed: int = 0, *, known: bool = False, words: bool = True, linear: bool = False
+) -> UNetModel:
+    """A U-Net on pixels: 16x16, 8 frames. known: with channels for known frames. linear: with a first guess,
+    of patches of 4 pixels."""
     generator = torch.Generator().manual_seed(seed)
     config = UNetConfig(
-        in_channels=7 if known else 3, out_channels=3, channels=(8, 16), layers=1, attention=(False, True),
-        heads=(2, 2), groups=4, time=vdm(), text_dim=16 if words else None, labels=int(known), label_dim=8,
+        in_channels=3 + 4 * known + 6 * linear, out_channels=3, channels=(8, 16), layers=1,
+        attention=(False, True), heads=(2, 2), groups=4, time=vdm(), text_dim=16 if words else None,
+        labels=int(known), label_dim=8,
     )  # fmt: skip
     encoder = TextEncoder(
         TextEncoderConfig(vocabulary=280, width=16, layers=1, heads=2, head_dim=8, ffn_dim=16)
@@ -76,9 +81,9 @@ def tiny_unet_model(seed: int = 0, *, known: bool = False, words: bool = True) -
     for module in (unet, encoder):
         scramble(module, generator)
     facts = FACTS.model_copy(update={"size": (16, 16), "frames": 8, "process": Process()})
-    return UNetModel(
-        unet, Words(Tokenizer.train(CAPTIONS, 280), encoder, padded_to=24) if words else None, facts
-    )
+    told = Words(Tokenizer.train(CAPTIONS, 280), encoder, padded_to=24) if words else None
+    films = torch.rand(8, 3, 4, 16, 16, generator=generator) - 0.5
+    return UNetModel(unet, told, facts, linear=Linear.fitted(films, patch=4) if linear else None)
 
 
 @torch.no_grad()

@@ -26,13 +26,14 @@ from torch import Tensor
 from mutoscope.data.examples import Clips, Examples
 from mutoscope.diffusion.denoiser import NetworkDenoiser
 from mutoscope.diffusion.known import Condition, Known
+from mutoscope.diffusion.linear import Linear
 from mutoscope.models.unet import UNet
 from mutoscope.models.unet_config import vdm
 from mutoscope.models.words import Words
 from mutoscope.training.known import KnownSettings
 from mutoscope.training.video_unet import WIDE, UNetSettings, UNetTask
 
-__all__ = ["EVERY", "EXPERIMENT", "Filler", "filling_unet", "rates"]
+__all__ = ["EVERY", "EXPERIMENT", "Filler", "filling_unet", "first_guess", "rates"]
 
 EVERY = 4
 FULL, SPARSE = "every frame", "every fourth frame"
@@ -41,6 +42,9 @@ TRAINED, CLIPS = 2, 4
 """How many times the steps, and the clips of a step, of other rows."""
 SHIFT = 5.0
 """Of the grid of sampling: more steps where a film is decided."""
+PATCH, MEASURED = 4, 256
+"""Pixels a side of what the network sees and the first guess guesses as one, and the clips that the latter is
+measured on."""
 HIERARCHY = "key frames first"
 
 
@@ -126,12 +130,19 @@ def rates(scale: Scale, seed: int) -> Clips:
 
 
 def filling_unet(scale: Scale, seed: int) -> UNet:
-    """Patches of 4x4 pixels at four times the width, convolutions over frames, a way past and a finish."""
+    """Patches of 4x4 pixels at four times the width, convolutions over frames, and a finish; it sees a first
+    guess."""
     width, heads = 4 * scale.width, scale.width // 8
     return worded_unet(
-        scale, seed=seed, known=True, patch_size=4, channels=(width, width), heads=(heads, heads),
-        time=vdm(levels=(True, True), convs=2), straight=True, finish=scale.width // 2,
+        scale, seed=seed, known=True, guessed=True, patch_size=PATCH, channels=(width, width),
+        heads=(heads, heads), time=vdm(levels=(True, True), convs=2), finish=scale.width // 2,
     )  # fmt: skip
+
+
+def first_guess(scale: Scale, seed: int) -> Linear:
+    """Of clips of both rates that no step of training draws."""
+    measured = rates(scale, seed)(TRAINED * scale.steps, MEASURED).clean
+    return Linear.fitted(measured, patch=PATCH).to(scale.device)
 
 
 def _learned(scale: Scale, seed: int) -> tuple[Filler, float]:
@@ -141,9 +152,10 @@ def _learned(scale: Scale, seed: int) -> tuple[Filler, float]:
         clips=CLIPS * scale.clips, frames=scale.frames, unconditional=0, text_length=8, times=WIDE,
         known=KnownSettings(kind="random"),
     )  # fmt: skip
-    task = UNetTask(unet, words, settings=asked, clips=rates(scale, seed), seed=seed)
+    linear = first_guess(scale, seed)
+    task = UNetTask(unet, words, settings=asked, clips=rates(scale, seed), linear=linear, seed=seed)
     seconds = trained(task, "masked", scale, seed=seed, steps=TRAINED * scale.steps)
-    return Filler(denoiser_of(unet, asked), words, scale, seed), seconds
+    return Filler(denoiser_of(unet, asked, linear=linear), words, scale, seed), seconds
 
 
 def _autoregressive(past: int) -> str:

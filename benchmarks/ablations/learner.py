@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mutoscope.data.examples import Clips, Examples
 from mutoscope.diffusion.denoiser import NetworkDenoiser
 from mutoscope.diffusion.known import Condition, Conditioned
+from mutoscope.diffusion.linear import Linear
 from mutoscope.diffusion.multistep import Multistep2
 from mutoscope.diffusion.noise import draw, stream
 from mutoscope.diffusion.plan import Plan, full_sequence
@@ -133,9 +134,9 @@ def _settle(task: Trains, average: Any) -> None:
         module.eval().requires_grad_(False)
 
 
-def denoiser_of(unet: UNet, asked: UNetSettings) -> NetworkDenoiser:
-    """The U-Net as a denoiser; its condition is a `Condition`."""
-    return asked.process.denoiser(Conditioned(unet, asked.process))
+def denoiser_of(unet: UNet, asked: UNetSettings, *, linear: Linear | None = None) -> NetworkDenoiser:
+    """The U-Net as a denoiser; its condition is a `Condition`. linear: the first guess that it completes."""
+    return asked.process.denoiser(Conditioned(unet, asked.process, linear))
 
 
 def drawn(

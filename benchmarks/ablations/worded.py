@@ -36,11 +36,13 @@ def new_words(captions: list[str], *, seed: int, device: str) -> Words:
     return Words(tokenizer, TextEncoder(config), padded_to=LENGTH).to(device)
 
 
-def worded_unet(scale: Scale, *, seed: int, known: bool = False, **changes: Any) -> UNet:
-    """A U-Net that reads them; `known`: with channels and a label for what is known of a film. changes: of
-    the row's shape."""
-    more = {"in_channels": 7, "labels": 1} if known else {}
-    config = shape_of(scale, text_dim=WIDTH, **more, **changes)
+def worded_unet(
+    scale: Scale, *, seed: int, known: bool = False, guessed: bool = False, **changes: Any
+) -> UNet:
+    """A U-Net that reads them; `known`: with channels and a label for what is known of a film. guessed: with
+    channels for a first guess. changes: of the row's shape."""
+    seen = {"in_channels": 3 + 6 * guessed + 4 * known, "labels": int(known)}
+    config = shape_of(scale, text_dim=WIDTH, **seen, **changes)
     return new_unet(config, seed=seed, device=scale.device)
 
 

@@ -9,6 +9,7 @@ vdm-larger-smoke, vdm-larger      a stage of a cascade: it makes films of those 
 vdm-between-smoke, vdm-between    another: it makes of 2 frames a second of them 8
 """
 
+from mutoscope.diffusion.objective import Weighting
 from mutoscope.diffusion.process import Process
 from mutoscope.models.precision import Precision
 from mutoscope.models.unet_config import UNetConfig, align, enlarging, vdm
@@ -16,7 +17,7 @@ from mutoscope.training.footage import ClipSettings
 from mutoscope.training.known import KnownSettings
 from mutoscope.training.loop import TrainSettings
 from mutoscope.training.optimizer import OptimizerSettings
-from mutoscope.training.pixel_course import PixelRecipe, TextSettings, UNetPiece
+from mutoscope.training.pixel_course import LinearSettings, PixelRecipe, TextSettings, UNetPiece
 from mutoscope.training.video_unet import DETAIL, MUON, WIDE, UNetSettings
 
 __all__ = ["UNET_RECIPES"]
@@ -25,6 +26,8 @@ GENTLE = MUON.model_copy(update={"muon_lr": 0.014, "adamw_lr": 1.4e-3})
 
 
 COLOURS = Process(colours="opponent")
+# Every level counts alike before anything is learnt, and more of them are late, where words decide.
+EVEN, LATE = Weighting(name="edm"), WIDE.model_copy(update={"shift": 8.0})
 
 
 def _network(
@@ -32,12 +35,12 @@ def _network(
     told: bool = False,
 ) -> UNetConfig:  # fmt: skip
     """VDM's on patches, with attention everywhere but at levels of 2x2 pixels or finer, convolutions over
-    frames everywhere, a way past it all and a finish of pixels. told: it sees what is known of a film beside
-    the noise, and has neither of the last two, which were not tried there."""
+    frames everywhere, a first guess and a finish of pixels. told: it sees what is known of a film beside the
+    noise, and has neither of the last two, which were not tried there."""
     attends = tuple(patch * 2**level > 2 for level in range(len(channels)))
     return UNetConfig(
-        in_channels=7 if told else 3, out_channels=3, patch_size=patch, straight=not told,
-        finish=0 if told else channels[0] // 4,
+        in_channels=7 if told else 9, out_channels=3, patch_size=patch,
+        finish=0 if told else channels[0] // 2,
         channels=channels, layers=layers,
         attention=attends, heads=tuple(width // head for width in channels), groups=8, text_dim=text,
         labels=int(told),
@@ -53,7 +56,7 @@ def _step(*, clips: int, frames: int, pictures: int) -> UNetSettings:
     training at even times seldom goes there (docs/journal.md).
     """
     return UNetSettings(
-        clips=clips, frames=frames, pictures=pictures, times=WIDE, process=COLOURS, figure=3.0
+        clips=clips, frames=frames, pictures=pictures, times=LATE, process=COLOURS, figure=3.0, weighting=EVEN
     )
 
 
@@ -76,6 +79,7 @@ VDM_SMOKE = PixelRecipe(
     clips=ClipSettings(frames=6, width=24, height=16, fps=6.0),
     network=_network((16, 32), text=32, layers=1, head=16),
     text=TextSettings(layers=1, heads=2, head_dim=16, ffn_dim=64, tokens=400),
+    linear=LinearSettings(clips=16),
     pieces=(
         UNetPiece(
             unet=UNetSettings(clips=2, frames=0, pictures=8, process=COLOURS),
@@ -94,21 +98,22 @@ VDM = PixelRecipe(
     about="Video Diffusion Models at 48x32, 16 frames, for patient processors",
     network=_network((128, 192), text=64, layers=1, patch=4),
     text=TextSettings(heads=2, ffn_dim=160),
+    linear=LinearSettings(),
     steps=12,
     shift=10.0,
     guidance=2.0,
     pieces=(
         UNetPiece(
             unet=_step(clips=4, frames=0, pictures=16),
-            train=_training(minutes=20, seed=1, ema=0.99, decay=0.0),
+            train=_training(minutes=12, seed=1, ema=0.99, decay=0.0),
         ),
         UNetPiece(
             unet=_step(clips=8, frames=8, pictures=2),
-            train=_training(minutes=25, seed=2, ema=0.998, decay=0.0, optimizer=GENTLE),
+            train=_training(minutes=10, seed=2, ema=0.998, decay=0.0, optimizer=GENTLE),
         ),
         UNetPiece(
             unet=_step(clips=4, frames=16, pictures=4),
-            train=_training(minutes=50, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
+            train=_training(minutes=20, seed=3, ema=0.998, decay=0.8, optimizer=GENTLE),
         ),
     ),
 )
@@ -118,6 +123,7 @@ VDM_GPU = PixelRecipe(
     clips=ClipSettings(vocabulary="full", frames=16, width=96, height=64, fps=8.0),
     network=_network((96, 160, 192), text=128, layers=1),
     text=TextSettings(heads=4, ffn_dim=320),
+    linear=LinearSettings(),
     steps=12,
     shift=10.0,
     guidance=2.0,

@@ -298,7 +298,8 @@ def filler() -> hierarchy.Filler:
     words = worded.new_words([hierarchy.FULL, hierarchy.SPARSE], seed=0, device="cpu")
     unet = moved(hierarchy.filling_unet(scale, 0))
     asked = UNetSettings(clips=1, frames=9)
-    return hierarchy.Filler(learner.denoiser_of(unet, asked), words, scale, 0)
+    linear = hierarchy.first_guess(scale, 0)
+    return hierarchy.Filler(learner.denoiser_of(unet, asked, linear=linear), words, scale, 0)
 
 
 def test_key_frames_stand_in_the_film_at_every_fourth_frame():

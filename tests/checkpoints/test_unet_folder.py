@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mutoscope.checkpoints.folder import save_model
 from mutoscope.checkpoints.unet_folder import (
     StageFacts,
+    UNetModel,
     is_unet_folder,
     load_unet_model,
     read_stage,
@@ -31,6 +33,46 @@ def test_what_is_written_is_read_again(tmp_path: Path, words: bool, known: bool)
     if back.words is not None and model.words is not None:
         one, two = (text.say(["a man in the rain"]).rows for text in (back.words, model.words))
         torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known frames", "plain"])
+def test_the_first_guess_is_read_as_it_was_written(tmp_path: Path, known: bool):
+    model = tiny_unet_model(linear=True, known=known)
+    back = load_unet_model(save_unet_model(model, tmp_path / "model"))
+    assert model.linear is not None and back.linear is not None
+    assert (back.linear.patch, back.told) == (4, known)
+    for name in ("mean", "directions", "still", "change"):
+        assert torch.equal(getattr(back.linear, name), getattr(model.linear, name))
+    assert back.fingerprint != load_unet_model(_with_other_linear(model, tmp_path)).fingerprint
+
+
+def _with_other_linear(model: UNetModel, folder: Path) -> Path:
+    assert model.linear is not None
+    other = replace(model.linear, still=model.linear.still + 1)
+    return save_unet_model(replace(model, linear=other), folder / "other")
+
+
+@pytest.mark.parametrize("damage", ["cut", "a weight too few", "other shapes", "no patch"])
+def test_a_damaged_first_guess_is_refused(tmp_path: Path, damage: str):
+    folder = save_unet_model(tiny_unet_model(linear=True), tmp_path / "model")
+    path = folder / "linear" / "linear.safetensors"
+    tensors = load_file(path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-10])
+    elif damage == "a weight too few":
+        save_file({n: x for n, x in tensors.items() if n != "still"}, path, metadata={"patch": "4"})
+    elif damage == "other shapes":
+        save_file({**tensors, "still": tensors["still"][1:].clone()}, path, metadata={"patch": "4"})
+    else:
+        save_file(tensors, path)
+    with pytest.raises(Refusal, match=r"linear\.safetensors: (no linear guess|damaged)"):
+        load_unet_model(folder)
+
+
+def test_a_network_that_cannot_see_a_first_guess_has_none():
+    linear = tiny_unet_model(linear=True).linear
+    with pytest.raises(Refusal, match="takes 3 channels; one that sees a first guess takes 9, or 13"):
+        replace(tiny_unet_model(), linear=linear)
 
 
 @pytest.mark.parametrize("facts", [{"factor": 4, "noise": 0.2}, {"kind": "between"}], ids=str)

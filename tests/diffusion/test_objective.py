@@ -203,6 +203,17 @@ def test_edms_weight_is_1_for_its_own_network(schedule):
 
 
 @each_level
+def test_edms_weight_is_1_over_the_error_of_a_first_guess(schedule):
+    """What the best linear guess of a pixel lacks, std says; of another guess it is told."""
+    level = schedule.level(T)
+    lacks = Preconditioning(level, std=0.6).out ** 2
+    edm = Weighting(name="edm", std=0.6)("flow", level)
+    torch.testing.assert_close(Weighting(name="edm")("flow", level, lacks=lacks), edm)
+    torch.testing.assert_close(Weighting(name="edm")("flow", level, lacks=2 * lacks), edm / 2)
+    assert (Weighting()("flow", level, lacks=lacks) == 1).all()
+
+
+@each_level
 @pytest.mark.parametrize("name", ["min_snr", "sigmoid", "edm"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_weight_says_the_same_of_every_prediction(films, kind, name, schedule):

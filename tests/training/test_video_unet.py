@@ -10,6 +10,7 @@ from mutoscope.data.captions import every_wording
 from mutoscope.data.examples import Clips, Examples
 from mutoscope.data.world import SMALL
 from mutoscope.diffusion.colours import opponent
+from mutoscope.diffusion.linear import Guess, Linear
 from mutoscope.diffusion.objective import Weighting
 from mutoscope.diffusion.process import Process
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
@@ -76,6 +77,53 @@ def task_of(*, unet: UNet | None = None, text: bool = True, side: int = 8, **cha
 
 def loss(task: UNetTask, step: int = 0) -> dict[str, Tensor]:
     return task.loss(step, torch.Generator().manual_seed(step))
+
+
+def gaussian(frames: int, linear: Linear, *, seed: int) -> Clips:
+    """Films that are what the guess was measured to be, said to be nothing."""
+
+    def films(step: int, count: int) -> Examples:
+        generator = torch.Generator().manual_seed(1000 * seed + step)
+        film = torch.zeros(count, 3, frames, 8, 8)
+        for variances, own in ((linear.still, 1), (linear.change, frames)):
+            white = torch.randn(count, 3, own, 8, 8, generator=generator).expand_as(film)
+            size = variances.sqrt().expand(count, frames, -1)
+            film = linear.completed(Guess(film, new=film, lacks=size), white)
+        return Examples(film, [""] * count)
+
+    return films
+
+
+def first_guess() -> Linear:
+    """Of patches of 4 pixels, with directions of many sizes and mean 0."""
+    generator = torch.Generator().manual_seed(3)
+    directions = torch.linalg.qr(torch.randn(48, 48, generator=generator)).Q
+    sizes = torch.logspace(-3, 1, 48)
+    return Linear(4, torch.zeros(48), directions, sizes, sizes.flip(0) / 10)
+
+
+@pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
+def test_before_anything_is_learnt_every_level_counts_alike(t: float):
+    """By EDM's weight, of films that are what the first guess says: what it lacks has variance 1."""
+    linear, unet = first_guess(), network(in_channels=9, text=False)
+    for weight in unet.last.parameters():
+        torch.nn.init.zeros_(weight)
+    settings = UNetSettings(clips=20, frames=4, pictures=4, weighting=Weighting(name="edm"))
+    task = UNetTask(
+        unet, None, settings=settings, linear=linear,
+        clips=gaussian(4, linear, seed=1), pictures=gaussian(1, linear, seed=2),
+    )  # fmt: skip
+    task._times = lambda batch, generator: torch.full((batch, 8), t)  # type: ignore[method-assign]
+    assert float(loss(task)["loss"].detach()) == pytest.approx(1, rel=0.05)
+
+
+def test_two_first_guesses_are_refused():
+    with pytest.raises(Refusal, match="two first guesses"):
+        UNetTask(
+            network(in_channels=9, text=False), None, linear=first_guess(),
+            settings=UNetSettings(frames=0, pictures=2, process=Process(deviation=0.5)),
+            pictures=examples(1),
+        )  # fmt: skip
 
 
 EVERY_KIND: dict[str, dict[str, Any]] = {

@@ -72,9 +72,9 @@ class Card(Generic[Module]):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {self.to_public(n): self._to_file(n, x, dtype) for n, x in module.state_dict().items()}
-        with _replacing(folder / f"{self.weights}.safetensors") as path:
+        with replacing(folder / f"{self.weights}.safetensors") as path:
             save_file(tensors, path, metadata={"format": "pt"})
-        with _replacing(folder / CONFIG) as path:
+        with replacing(folder / CONFIG) as path:
             path.write_text(json.dumps(self.write_config(module.config), indent=2) + "\n")
 
     def load(self, folder: str | Path) -> Module:
@@ -213,7 +213,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` if all goes well and is gone otherwise."""
     writing = path.with_name(f".writing-{os.getpid()}-{path.name}")
     try:

@@ -4,6 +4,7 @@
     unet/                 config.json and safetensors, in a public layout where there is one (`unet`)
     text_encoder/ tokenizer/    as in every model folder here; absent where the model reads no words
     mutoscope.json        size, length, rate, process (`folder.ModelFacts`)
+    linear/               of a model that begins at a linear guess: what that was measured to be (`linear`)
     stage.json            of a stage of a cascade alone, which makes of a film a finer one (`StageFacts`)
     README.md             the model card
 
@@ -18,7 +19,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from mutoscope.checkpoints import umt5, unet
+from mutoscope.checkpoints import linear, umt5, unet
 from mutoscope.checkpoints.card import read_json, settings_from
 from mutoscope.checkpoints.folder import (
     FACTS,
@@ -31,6 +32,7 @@ from mutoscope.checkpoints.folder import (
     write_json,
     written_whole,
 )
+from mutoscope.diffusion.linear import Linear
 from mutoscope.models.unet import UNet
 from mutoscope.models.words import Words
 from mutoscope.video import Refusal
@@ -79,23 +81,36 @@ class UNetModel:
     """The networks that make a film of pixels, and what to know about them.
 
     words: None for a model that reads none. stage: None for a model that makes films of words, or of nothing.
-    fingerprint: empty for a model that was not loaded. Raises Refusal for a stage without channels for what
-    it is shown.
+    linear: the first guess that the network says what lacks of; None: it says all. fingerprint: empty for a
+    model that was not loaded. Raises Refusal for a network without channels for what it is shown.
     """
 
     unet: UNet
     words: Words | None
     facts: ModelFacts = field(default_factory=ModelFacts)
     stage: StageFacts | None = None
+    linear: Linear | None = None
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        config = self.unet.config
-        needed = 2 * config.out_channels + 1
-        if self.stage is not None and config.in_channels != needed:
+        config, guessed = self.unet.config, 0 if self.linear is None else 2
+        bare = config.out_channels * (1 + guessed)
+        full = bare + config.out_channels + 1
+        if self.stage is not None and config.in_channels != full:
             raise Refusal(
-                f"unet takes {config.in_channels} channels; a stage, which sees a coarse film, takes {needed}"
+                f"unet takes {config.in_channels} channels; a stage, which sees a coarse film, takes {full}"
             )
+        if guessed and config.in_channels not in (bare, full):
+            raise Refusal(
+                f"unet takes {config.in_channels} channels; one that sees a first guess takes {bare}, or {full} "
+                "with what is known"
+            )
+
+    @property
+    def told(self) -> bool:
+        """Whether the network has channels for what is known of a film."""
+        config = self.unet.config
+        return config.in_channels > config.out_channels * (1 if self.linear is None else 3)
 
 
 def save_unet_model(
@@ -110,6 +125,8 @@ def save_unet_model(
             model.words.tokenizer.save(writing / "tokenizer")
             facts = facts.model_copy(update={"padded_to": model.words.padded_to})
         write_json(writing / FACTS, facts.model_dump(mode="json"))
+        if model.linear is not None:
+            linear.save(model.linear, writing / "linear")
         if model.stage is not None:
             write_json(writing / STAGE, model.stage.model_dump(mode="json"))
         if card:
@@ -141,5 +158,6 @@ def load_unet_model(folder: str | Path) -> UNetModel:
     reads, width = network.config.text_dim, None if words is None else words.encoder.config.width
     if reads != width:
         raise Refusal(f"{folder}: unet text_dim is {reads} and text encoder d_model {width}; they must agree")
-    weights = fingerprint(folder, parts=("unet", "text_encoder"))
-    return UNetModel(network, words, facts, read_stage(folder), weights)
+    weights = fingerprint(folder, parts=("unet", "text_encoder", "linear"))
+    first = linear.load(folder / "linear") if (folder / "linear").is_dir() else None
+    return UNetModel(network, words, facts, read_stage(folder), first, weights)

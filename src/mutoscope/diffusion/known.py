@@ -3,7 +3,8 @@
     network(noisy | value * mask | mask, clock(t), text, images, labels = clock(of the value's noise))
 
 Where the process says that what is known gives a first guess of the film (`Known.guess`), the network sees
-and says what the guess lacks.
+and says what the guess lacks. Where the noisy film itself gives one (`Linear`), the network sees what is new
+in each frame and the guess beside the noisy film, and says what the guess lacks.
 
 Some of a film may be known: frames at their place (prediction, interpolation, filling in) or all of it, but
 small (upsampling). Either is a `Known`, and enters as further channels; known frames also stand in the noisy
@@ -22,6 +23,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from mutoscope.diffusion.linear import Linear
+from mutoscope.diffusion.prediction import convert
 from mutoscope.diffusion.process import Process
 from mutoscope.diffusion.schedule import Schedule, precise, spread
 
@@ -161,6 +164,7 @@ class Conditioned:
 
     network: Callable[..., Tensor]
     process: Process
+    linear: Linear | None = None
 
     def __call__(self, noisy: Film, t: Float[Tensor, "b f"], condition: Condition) -> Film:
         known, process = condition.known, self.process
@@ -170,9 +174,17 @@ class Conditioned:
             beside = known.told(noisy)
             labels = process.clock(known.t).to(t).unsqueeze(1)
             guess = known.guess() if process.guesses else None
-        film = torch.cat([process.shown(film, t, guess=guess), *beside], dim=1)
-        clock = process.clock(t)
-        said = self.network(film, clock, text=condition.text, images=condition.images, labels=labels)
+        shown, level, first = [process.shown(film, t, guess=guess)], process.noising().level(t), None
+        if self.linear is not None:
+            first = self.linear.guess(film, level, images=condition.images)
+            shown += [first.new.to(film), first.film.to(film)]
+        said = self.network(
+            torch.cat([*shown, *beside], dim=1), process.clock(t),
+            text=condition.text, images=condition.images, labels=labels,
+        )  # fmt: skip
+        if self.linear is not None and first is not None:
+            clean = self.linear.completed(first, said)
+            return convert(clean, precise(film), source="clean", to=process.prediction, level=level)
         return said if guess is None else precise(said) + process.perfect(guess, t)
 
 

@@ -69,8 +69,9 @@ class Weighting(BaseModel):
     """How much the errors at each level count, whatever is predicted; said of the clean film's error:
 
     min_snr (2303.09556) is min(SNR, gamma); sigmoid (2410.19324) has a soft corner, SNR gamma / (SNR +
-    gamma); edm (2206.00364) is SNR + 1 / std^2, for data of deviation std; fused_snr (2407.01392) is min_snr
-    at the levels that `fused` gives. none is 1 for the prediction itself.
+    gamma); edm (2206.00364) is SNR + 1 / std^2, for data of deviation std: one over the error of the best
+    guess that is linear in a pixel, so that every level counts alike before anything is learnt; fused_snr
+    (2407.01392) is min_snr at the levels that `fused` gives. none is 1 for the prediction itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,8 +81,13 @@ class Weighting(BaseModel):
     std: float = Field(default=0.5, gt=0)
     decay: float = Field(default=0.96, ge=0, lt=1)
 
-    def __call__(self, kind: Prediction, level: Level) -> Float[Tensor, "b f"]:
-        """What multiplies the squared error. Infinite only for edm where the prediction says nothing."""
+    def __call__(
+        self, kind: Prediction, level: Level, *, lacks: Float[Tensor, "b f"] | None = None
+    ) -> Float[Tensor, "b f"]:
+        """What multiplies the squared error. Infinite only for edm where the prediction says nothing.
+
+        lacks: the mean squared error of the clean film that a better first guess has, for edm.
+        """
         if self.name == "fused_snr":
             level = fused(level, gamma=self.gamma, decay=self.decay)
         clean, noise = _errors(kind, level)
@@ -89,7 +95,7 @@ class Weighting(BaseModel):
             case "none":
                 return torch.ones_like(level.alpha)
             case "edm":
-                return noise**2 + clean**2 / self.std**2
+                return noise**2 + clean**2 / self.std**2 if lacks is None else clean**2 / lacks
             case "sigmoid":
                 return 1 / (1 / noise**2 + 1 / (self.gamma * clean**2))
         return torch.minimum(noise**2, self.gamma * clean**2)

@@ -72,7 +72,7 @@ class UNet(nn.Module):
         self.middle = _middle_stage(config)
         self.up: Iterable[Stage] = nn.ModuleList(_up_stages(config, skips))  # type: ignore[assignment]
         self.norm_out = FrameNorm(config.groups, width, eps=config.eps)
-        self.last = nn.Conv2d(width, config.out_channels * patch, 3, padding=1)
+        self.last = nn.Conv2d(width, (config.out_channels + config.hints) * patch, 3, padding=1)
         zeroed(self.last)
         self.straight = None
         if config.straight:
@@ -82,7 +82,7 @@ class UNet(nn.Module):
             self.straight = Straight(taken, given, time_dim=4 * width, films=films)
         self.finish = None
         if config.finish:
-            seen, out = config.in_channels, config.out_channels
+            seen, out = config.in_channels + config.hints, config.out_channels
             self.finish = Finish(seen, out, width=config.finish, time_dim=4 * width)
         self.checkpointing = False
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -181,7 +181,9 @@ class UNet(nn.Module):
             out = out + self.straight(maps, scene)
         said = rearrange(out, "n h w (c p q) -> n c (h p) (w q)", p=p, q=p)
         if self.finish is not None:
-            said = said + self.finish(said, rearrange(typed, "b c f h w -> (b f) c h w"), scene)
+            said, hints = said.split((self.config.out_channels, self.config.hints), dim=1)
+            beside = torch.cat([hints, rearrange(typed, "b c f h w -> (b f) c h w")], dim=1)
+            said = said + self.finish(said, beside, scene)
         return rearrange(said, "(b f) c h w -> b c f h w", f=frames.count).to(noisy.dtype)
 
     def _time(self, t: Tensor, frames: Frames, labels: Tensor | None) -> Float[Tensor, "b f e"]:

@@ -142,8 +142,8 @@ class Straight(nn.Module):
 
 
 class Finish(nn.Module):
-    """Three convolutions of pixels that see what the network says of each frame, and the noisy frame: what is
-    added to the former.
+    """Three convolutions of pixels that see what the network says of each frame, and beside it what else it
+    tells them and the noisy frame: what is added to the former.
 
     A network of patches learns an edge anew for every place that it may have in a patch; these learn it once.
     They have no norm, but gains by time, and start as nothing.
@@ -159,10 +159,10 @@ class Finish(nn.Module):
         zeroed(self.gains)
 
     def forward(
-        self, said: Float[Tensor, "bf d h w"], noisy: Float[Tensor, "bf c h w"], scene: Scene
+        self, said: Float[Tensor, "bf d h w"], beside: Float[Tensor, "bf c h w"], scene: Scene
     ) -> Float[Tensor, "bf d h w"]:
         gains = rearrange(of_frames(self.gains, scene, said), "n (k c) -> k n c 1 1", k=4)
-        x = F.silu(self.first(torch.cat([said, noisy], dim=1)) * (1 + gains[0]) + gains[1])
+        x = F.silu(self.first(torch.cat([said, beside], dim=1)) * (1 + gains[0]) + gains[1])
         x = F.silu(self.second(x) * (1 + gains[2]) + gains[3])
         return self.last(x)
 

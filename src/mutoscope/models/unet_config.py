@@ -87,7 +87,10 @@ class UNetConfig(BaseModel):
         description="a way past the network for the noisy pixels, linear, with gains by time; of a film also "
         "for their mean over its frames (not where merge is alpha)",
     )
-    finish: int = Field(default=0, ge=0, description="width of convolutions of pixels at the end; 0: none")
+    finish: int = Field(
+        default=0, ge=0, description="width of convolutions of pixels at the end, which the network also tells "
+        "a quarter as many numbers a pixel; 0: none",
+    )  # fmt: skip
     channels: tuple[int, ...] = Field(default=(64, 128, 256), min_length=1, description="for each level")
     layers: int = Field(default=2, gt=0, description="residual blocks a level; one more on the way up")
     attention: tuple[bool, ...] = Field(default=(False, True, True), description="levels that attend")
@@ -138,6 +141,11 @@ class UNetConfig(BaseModel):
         if self.time is None:
             return (False,) * len(self.channels)
         return self.attention if self.time.levels is None else self.time.levels
+
+    @property
+    def hints(self) -> int:
+        """Numbers that the network tells the convolutions at the end, for each pixel."""
+        return self.finish // 4
 
     @property
     def factor(self) -> int:

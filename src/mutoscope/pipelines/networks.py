@@ -10,6 +10,7 @@ latents are the pixels themselves.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import lcm
 from typing import Any
 
 import torch
@@ -140,11 +141,11 @@ class UNetNetworks(Networks):
     def __init__(self, model: UNetModel, *, dtype: torch.dtype, device: torch.device, in_place: bool) -> None:
         self.dtype, self.device, self.words = dtype, device, model.words
         self.unet = prepared(model.unet, dtype, device=device, in_place=in_place)
-        config = self.unet.config
-        self.channels, self.patch = config.out_channels, (1, config.factor, config.factor)
-        self.told = config.in_channels > config.out_channels
-        self.process = model.facts.process
-        self.network = Conditioned(self.unet, self.process)
+        linear = None if model.linear is None else model.linear.to(device)
+        side = lcm(self.unet.config.factor, 1 if linear is None else linear.patch)
+        self.channels, self.patch = self.unet.config.out_channels, (1, side, side)
+        self.told, self.process = model.told, model.facts.process
+        self.network = Conditioned(self.unet, self.process, linear)
 
     @torch.no_grad()
     def remember(self, texts: Sequence[str]) -> Condition:

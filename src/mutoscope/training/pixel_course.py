@@ -1,7 +1,8 @@
 """A course for a U-Net on pixels, as Video Diffusion Models are: clips in, a model folder out.
 
-    1 unet     words and noise -> pixels, in pieces      RUN/unet-1/, RUN/unet-2/, ...
-    2 model    the folder                                RUN/model/
+    1 linear   clips -> the first guess, measured        RUN/linear/
+    2 unet     words and noise -> pixels, in pieces      RUN/unet-1/, RUN/unet-2/, ...
+    3 model    the folder                                RUN/model/
 
 Each piece starts from the averaged weights of the one before: pictures first, then clips with pictures beside
 them, say. Where a small version of each clip is known, or every fourth frame, say, the model is a stage of a
@@ -15,9 +16,11 @@ from pathlib import Path
 import torch
 from pydantic import Field, model_validator
 
+from mutoscope.checkpoints import linear
 from mutoscope.checkpoints.folder import ModelFacts, UsualSampler
 from mutoscope.checkpoints.unet_folder import StageFacts, UNetModel, load_unet_model, save_unet_model
 from mutoscope.data.examples import clips_of
+from mutoscope.diffusion.linear import Linear
 from mutoscope.models.precision import default_device
 from mutoscope.models.text import TextEncoder, TextEncoderConfig
 from mutoscope.models.tokenizer import Tokenizer
@@ -30,7 +33,7 @@ from mutoscope.training.known import KnownSettings
 from mutoscope.training.loop import Progress, TrainSettings, start_from, train
 from mutoscope.training.video_unet import UNetSettings, UNetTask
 
-__all__ = ["PixelRecipe", "TextSettings", "UNetPiece", "new_words", "run"]
+__all__ = ["LinearSettings", "PixelRecipe", "TextSettings", "UNetPiece", "new_words", "run"]
 
 
 class TextSettings(Settings):
@@ -42,6 +45,13 @@ class TextSettings(Settings):
     ffn_dim: int = Field(default=320, ge=1)
     tokens: int = Field(default=512, ge=258, description="size of the tokenizer's vocabulary")
     padded_to: int = Field(default=32, ge=4, description="rows that the network attends, zero rows included")
+
+
+class LinearSettings(Settings):
+    """The first guess that a network says what lacks of, and sees (`diffusion.linear`)."""
+
+    patch: int = Field(default=8, ge=1, description="pixels a side of what is guessed by itself")
+    clips: int = Field(default=256, ge=1, description="clips that it is measured on")
 
 
 class UNetPiece(Settings):
@@ -58,6 +68,7 @@ class PixelRecipe(Settings):
     clips: ClipSettings = ClipSettings(frames=16, width=48, height=32, fps=8.0)
     network: UNetConfig
     text: TextSettings = TextSettings()
+    linear: LinearSettings | None = Field(default=None, description="the network's first guess; None: none")
     pieces: tuple[UNetPiece, ...] = Field(min_length=1)
     steps: int = Field(default=32, ge=1, description="default number of sampling steps")
     guidance: float = Field(default=3.0, ge=0, description="default guidance scale")
@@ -134,6 +145,7 @@ class _Course:
         width = recipe.network.text_dim
         self.words = begun.words if begun else new_words(self.footage, recipe.text, width=width)
         self.unet = (begun.unet if begun else UNet(recipe.network)).to(self.device)
+        self.linear = begun.linear if begun else self._measured()
         if self.words is not None:
             self.words.to(self.device)
 
@@ -160,15 +172,27 @@ class _Course:
             guidance=recipe.guidance if self.words else 1.0, sampler=recipe.sampler, shift=recipe.shift,
             process=process, noise=asked.prior, vocabulary=self.footage.vocabulary,
         )  # fmt: skip
-        return UNetModel(self.unet, self.words, facts, recipe.stage)
+        return UNetModel(self.unet, self.words, facts, recipe.stage, self.linear)
+
+    def _measured(self) -> Linear | None:
+        """The first guess, of clips that are measured once and never trained on."""
+        recipe, folder = self.recipe, self.out / "linear"
+        if recipe.linear is None:
+            return None
+        if not folder.is_dir():
+            source = self.footage.source(recipe.clips.frames, seed=recipe.clips.seed + 3000)
+            films = recipe.pieces[0].unet.process.coded(source.batch(0, recipe.linear.clips).video)
+            linear.save(Linear.fitted(films, patch=recipe.linear.patch), folder)
+        return linear.load(folder)
 
     def _task(self, piece: UNetPiece) -> UNetTask:
         asked, seed = piece.unet, self.recipe.clips.seed
         clips = clips_of(self.footage.source(asked.frames)) if asked.frames else None
         pictures = clips_of(self.footage.source(1, seed=seed + 1000)) if asked.pictures else None
         return UNetTask(
-            self.unet, self.words, settings=asked, clips=clips, pictures=pictures, seed=piece.train.seed
-        )
+            self.unet, self.words, settings=asked, clips=clips, pictures=pictures, linear=self.linear,
+            seed=piece.train.seed,
+        )  # fmt: skip
 
     def _event(self, stage: str, text: str, progress: Progress | None = None) -> Event:
         done, total = (0, None) if progress is None else (progress.step, progress.steps)

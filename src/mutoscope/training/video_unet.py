@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from mutoscope.data.examples import Clips, Examples
 from mutoscope.data.loader import Ahead
 from mutoscope.diffusion.known import Condition, Conditioned, Known
+from mutoscope.diffusion.linear import Linear
 from mutoscope.diffusion.objective import TrainingTimes, Weighting, squares
 from mutoscope.diffusion.prior import PriorSettings
 from mutoscope.diffusion.process import Process
+from mutoscope.diffusion.schedule import Level
 from mutoscope.models.text import Text
 from mutoscope.models.tokenizer import Tokens
 from mutoscope.models.unet import UNet
@@ -113,7 +115,8 @@ class UNetTask:
     """What `training.loop.train` trains: a U-Net, and its text encoder if it reads words.
 
     clips: examples of `settings.frames` frames. pictures: examples of one frame; the clips' own frames, one
-    at a time, are fine. Either may be left away where the settings ask for none.
+    at a time, are fine. Either may be left away where the settings ask for none. linear: the first guess that
+    the network says what lacks of; None: it says all.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class UNetTask:
         settings: UNetSettings,
         clips: Clips | None = None,
         pictures: Clips | None = None,
+        linear: Linear | None = None,
         seed: int = 0,
     ) -> None:
         self.unet, self.words, self.asked, self.seed = unet, words, settings, seed
@@ -131,11 +135,12 @@ class UNetTask:
         self.modules: Mapping[str, nn.Module] = {"unet": unet}
         if words is not None:
             self.modules = {**self.modules, "text_encoder": words.encoder}
-        self._check_fit()
+        self._check_fit(guessed=linear is not None)
         self._choose_weights()
         if settings.compiled:
             unet.compile_blocks(small=settings.compiled == "small")
-        self.network = Conditioned(unet, settings.process)
+        self.linear = None if linear is None else linear.to(next(unet.parameters()).device)
+        self.network = Conditioned(unet, settings.process, self.linear)
         self.schedule = settings.process.noising()
         # Drawing clips and telling captions takes as long as a step on a GPU: both happen meanwhile.
         self._coming = Ahead(self._collect)
@@ -164,9 +169,15 @@ class UNetTask:
         kind, seen = process.prediction, process.seen(level)
         square = squares(said, kind=kind, clean=clean / (process.deviation or 1), noise=noise, level=seen)
         unknown, error = self._unknown(known, t), mean_of_frames(square)
-        weight = asked.weighting(kind, seen) * unknown
+        weight = asked.weighting(kind, seen, lacks=self._lacks(level)) * unknown
         weighed = error if heavy is None else mean_of_frames(square * heavy)
         return {"loss": (weight * weighed).mean()} | self._parts(error.detach(), unknown)
+
+    def _lacks(self, level: Level) -> Float[Tensor, "b f"] | None:
+        """The mean squared error of the first guess."""
+        if self.linear is None:
+            return None
+        return self.linear.lacks(level, images=self._images).square().mean(dim=-1)
 
     def _parts(self, error: Tensor, unknown: Tensor) -> dict[str, Tensor]:
         f, parts = self.asked.frames, {}
@@ -274,7 +285,7 @@ class UNetTask:
         for weight in self.unet.temporal_parameters():
             weight.requires_grad_(True)
 
-    def _check_fit(self) -> None:
+    def _check_fit(self, *, guessed: bool) -> None:
         asked, config = self.asked, self.unet.config
         for count, clips, name in (
             (asked.frames, self.clips, "clips"),
@@ -283,11 +294,14 @@ class UNetTask:
             if count and clips is None:
                 raise Refusal(f"{count} {name} a step are asked for, and nothing says where they come from")
         known = 0 if asked.known is None else config.out_channels + 1
-        if config.in_channels != config.out_channels + known or config.labels != bool(known):
+        channels = config.out_channels * (1 + 2 * guessed) + known
+        if config.in_channels != channels or config.labels != bool(known):
             raise Refusal(
                 f"the network takes {config.in_channels} channels and {config.labels} labels; with what is "
-                f"known here it must be {config.out_channels + known} and {int(bool(known))}"
+                f"known {'and guessed ' if guessed else ''}here it must be {channels} and {int(bool(known))}"
             )
+        if guessed and (asked.process.deviation is not None or asked.process.guesses):
+            raise Refusal("two first guesses: process has deviation or guesses, and films a linear one")
 
 
 def mean_of_frames(square: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b f"]:

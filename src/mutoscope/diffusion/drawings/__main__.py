@@ -13,7 +13,7 @@ FIGURES: tuple[Callable[[], Figure], ...] = (
     *(frames.noise, frames.prior, frames.frequency, frames.pyramid, frames.known),
     *(plans.plan, plans.rolling, plans.windows),
     *(solvers.sampler, solvers.multistep, solvers.stochastic, solvers.inversion),
-    *(denoisers.denoiser, denoisers.guidance, denoisers.contrast, denoisers.reconstruction),
+    *(denoisers.denoiser, denoisers.linear, denoisers.guidance, denoisers.contrast, denoisers.reconstruction),
 )
 
 

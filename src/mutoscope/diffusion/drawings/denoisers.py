@@ -1,4 +1,5 @@
-"""Drawings of denoisers and of those made of them: `denoiser`, `guidance`, `contrast`, `reconstruction`."""
+"""Drawings of denoisers and of those made of them: `denoiser`, `linear`, `guidance`, `contrast`,
+`reconstruction`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from mutoscope.diffusion.denoiser import Denoiser, GaussianDenoiser, Preconditio
 from mutoscope.diffusion.drawings.figure import Curve, Curves, Figure
 from mutoscope.diffusion.drawings.gaussian import Affine, Alike, Stationary, affine, ar1, w2
 from mutoscope.diffusion.guidance import ClassifierFree, Projected, band_of
+from mutoscope.diffusion.linear import Linear
 from mutoscope.diffusion.plan import full_sequence
 from mutoscope.diffusion.reconstruction import Conditioning, Reconstruction, Replacement, frames_of
 from mutoscope.diffusion.sampler import Heun, sample
-from mutoscope.diffusion.schedule import STRAIGHT, Level, Schedule
+from mutoscope.diffusion.schedule import STRAIGHT, Cosine, Level, Schedule
 
 FRAMES, MIDDLE, RHO = 17, 8, 0.9
 TIMES = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
@@ -71,6 +73,51 @@ def _unknown(others: float | None) -> Tensor:
         times[MIDDLE] = t
         left.append(STRAIGHT.sigma(t) ** 2 / STRAIGHT.alpha(t) * _gains(times)[MIDDLE, MIDDLE])
     return torch.stack(left)
+
+
+def linear() -> Figure:
+    """what the linear guess lacks of films, where it looks, and what is left for a network to know."""
+    still, change = 0.8, 0.05
+    known = {"a picture": 1, "4 frames": 4, "16 frames": 16}
+    lengths = [Curve(name, TIMES, _lacking(still, change, frames)) for name, frames in known.items()]
+    own, other = _looks(still, change, 16)
+    looks = [Curve("at itself", TIMES, own), Curve("at each other frame", TIMES, other)]
+    sizes = torch.logspace(-4, 0.5, 60, dtype=torch.float64)
+    left = [
+        Curve(f"t = {t:g}", sizes, torch.stack([_lacking(0.9 * v, 0.1 * v, 16, t=t) / v for v in sizes]))
+        for t in (0.05, 0.2, 0.5, 0.9)
+    ]
+    return Figure(
+        "The linear guess: of a direction in which patches stand still (0.8) and change (0.05)",
+        [
+            Curves("what stays unknown of a frame", "t", "variance", lengths),
+            Curves("weights in the guess of a frame, 16 frames", "t", "weight", looks, log_y=True),
+            Curves("what is left to know", "variance of a direction", "share", left, log_x=True),
+        ],
+    )
+
+
+def _along(still: float | Tensor, change: float | Tensor) -> Linear:
+    """Of films of one number a frame."""
+    mean, one, s, c = (torch.as_tensor(x, dtype=torch.float64).view(1) for x in (0.0, 1.0, still, change))
+    return Linear(1, mean, one.unsqueeze(0), s, c)
+
+
+def _lacking(still: float | Tensor, change: float | Tensor, frames: int, *, t: float | None = None) -> Tensor:
+    """The variance at these times, or at one."""
+    times = (TIMES if t is None else torch.tensor([t], dtype=torch.float64)).unsqueeze(1).expand(-1, frames)
+    guess = _along(still, change).guess(torch.zeros(len(times), 1, frames, 1, 1), Cosine().level(times))
+    return guess.lacks[:, 0, 0].double().square().squeeze()
+
+
+def _looks(still: float, change: float, frames: int) -> tuple[Tensor, Tensor]:
+    """Of the first frame's guess: d guess / d noisy of itself and of another."""
+    guess = _along(still, change).guess
+    times = TIMES.unsqueeze(1).expand(-1, frames)
+    noisy = torch.zeros(len(times), 1, frames, 1, 1, dtype=torch.float64, requires_grad=True)
+    film = guess(noisy, Cosine().level(times)).film
+    (gradient,) = torch.autograd.grad(film[:, :, 0].sum(), noisy)
+    return gradient[:, 0, 0, 0, 0], gradient[:, 0, 1, 0, 0]
 
 
 @dataclass(frozen=True)
