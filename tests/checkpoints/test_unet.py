@@ -230,7 +230,6 @@ class TestFolders:
             {"text_dim": 12, "feed": False},
             {"text_dim": None},
             {"text_dim": 12, "patch_size": 2},
-            {"text_dim": 12, "straight": True},
             {"text_dim": 12, "finish": 4},
         ],
     )

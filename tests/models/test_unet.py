@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -128,51 +127,6 @@ def test_patches_are_pixels_side_by_side_in_channels(time: TimeConfig | None) ->
         patched(films[..., :10], t, text=TEXT)
 
 
-class TestStraight:
-    """The way past the network."""
-
-    @kinds
-    def test_it_is_linear_and_leaves_pixels_alone(self, time: TimeConfig | None) -> None:
-        with_it, without = model(time, straight=True), model(time)
-        without.load_state_dict({name: with_it.state_dict()[name] for name in without.state_dict()})
-
-        def adds(noisy: Tensor, **images: Tensor) -> Tensor:
-            return with_it(noisy, t, text=TEXT, **images) - without(noisy, t, text=TEXT, **images)
-
-        def moved(**images: Tensor) -> list[list[int]]:
-            change = (adds(other, **images) - adds(NOISY, **images)).abs().amax(dim=1)
-            return (change > 1e-9).nonzero().tolist()
-
-        t, other = times(2, 3), NOISY.clone()
-        other[0, :, 1, 2, 3] += 1
-        films = time is not None and time.merge == "add"
-        assert moved() == [[0, frame, 2, 3] for frame in (range(3) if films else (1,))]
-        assert moved(images=torch.tensor([[False, True, False]]).expand(2, -1)) == [[0, 1, 2, 3]]
-        torch.testing.assert_close(adds(-2 * NOISY), -2 * adds(NOISY), rtol=0, atol=1e-11)
-        assert adds(NOISY).abs().mean() > 0.01
-
-    def test_each_frame_has_the_gains_of_its_time(self) -> None:
-        net = model(vdm(), straight=True)
-        torch.nn.init.zeros_(net.last.weight)
-        t, other = times(2, 3), times(2, 3)
-        other[1, 2] = 5.0
-        moved = (net(NOISY, t, text=TEXT) - net(NOISY, other, text=TEXT)).abs().amax(dim=(1, 3, 4)) > 1e-9
-        assert moved.nonzero().tolist() == [[1, 2]]
-
-    def test_it_can_be_the_best_linear_guess_of_what_stands_still(self) -> None:
-        """Of f noisy sights of one picture the mean is left, and of one alone nothing of the kind."""
-        net = model(vdm(), straight=True)
-        assert net.straight is not None and net.straight.film is not None
-        for weight in (*net.last.parameters(), *net.straight.parameters()):
-            torch.nn.init.zeros_(weight)
-        torch.nn.init.eye_(net.straight.inward.weight)
-        torch.nn.init.eye_(net.straight.outward.weight)
-        torch.nn.init.ones_(net.straight.film.gains.bias[3:])
-        mean = NOISY.mean(dim=2, keepdim=True).expand_as(NOISY)
-        torch.testing.assert_close(net(NOISY, times(2, 1), text=TEXT), mean, rtol=0, atol=1e-12)
-        assert not net(NOISY[:, :, :1], times(2, 1), text=TEXT).any()
-
-
 class TestFinish:
     """The convolutions of pixels at the end."""
 
@@ -190,16 +144,16 @@ class TestFinish:
         at = (net(films, later, text=TEXT[:1]) - said).abs().amax(dim=(1, 3, 4)) > 1e-9
         assert at.tolist() == [[True, False]]
 
-    def test_they_see_what_the_network_says(self) -> None:
-        net, other = model(vdm(), finish=6), model(vdm(), finish=6)
-        torch.nn.init.zeros_(other.finish.first.weight[:, :3])  # type: ignore[union-attr]
+    @pytest.mark.parametrize("told", [slice(0, 3), slice(3, 5), slice(5, 8)], ids=["said", "hints", "noisy"])
+    def test_they_see_what_the_network_says_and_more_and_the_noisy_frame(self, told: slice) -> None:
+        net, other = model(vdm(), finish=8), model(vdm(), finish=8)
+        torch.nn.init.zeros_(other.finish.first.weight[:, told])  # type: ignore[union-attr]
         t = times(2, 1)
         assert (net(NOISY, t, text=TEXT) - other(NOISY, t, text=TEXT)).abs().mean() > 1e-3
 
 
-@pytest.mark.parametrize("part", [{"straight": True}, {"finish": 4}])
-def test_what_is_added_to_a_fresh_network_says_nothing_yet(part: dict[str, Any]) -> None:
-    fresh = UNet(IMAGE.model_copy(update={"patch_size": 2} | part))
+def test_a_fresh_network_says_nothing_yet() -> None:
+    fresh = UNet(IMAGE.model_copy(update={"patch_size": 2, "finish": 4}))
     assert fresh(random(1, 3, 2, 4, 4).float(), torch.rand(1, 2)).abs().max() == 0
 
 
@@ -288,9 +242,9 @@ class TestInflate:
         assert {name for name, p in film.named_parameters() if id(p) in temporal} == new
         assert len(film.temporal_parameters()) == len(new) and not image.temporal_parameters()
 
-    @pytest.mark.parametrize("part", [{}, {"straight": True}, {"finish": 4}], ids=str)
-    def test_more_input_channels_start_silent(self, part: dict[str, Any]) -> None:
-        image = model(None, **part)
+    @pytest.mark.parametrize("finish", [0, 4])
+    def test_more_input_channels_start_silent(self, finish: int) -> None:
+        image = model(None, finish=finish)
         film = inflate(image, image.config.with_time(align(), in_channels=7)).double().eval()
         more = torch.cat([NOISY, random(2, 4, 3, 4, 6, seed=8)], dim=1)
         torch.testing.assert_close(

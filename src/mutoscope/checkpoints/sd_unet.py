@@ -162,14 +162,14 @@ def public_values(
     config: UNetConfig, *, without: tuple[str, ...], names: Mapping[str, str]
 ) -> dict[str, Any]:
     """Our settings under their public names; Refusal where the public class has no word for one."""
-    ours = config.patch_size > 1 or config.straight or config.finish
+    ours = config.patch_size > 1 or config.finish
     if config.text_dim is None or not config.feed or ours:
         raise Refusal(
-            "a network without words or feed-forward networks, of patches, with a way past it or a finish of "
-            "pixels, has no public layout; keep it in the layout of this house (checkpoints/unet.py)"
+            "a network without words or feed-forward networks, of patches or with a finish of pixels, has no "
+            "public layout; keep it in the layout of this house (checkpoints/unet.py)"
         )
     mine = (
-        *("patch_size", "straight", "finish", "attention", "feed", "stage_eps", "labels", "label_dim"),
+        *("patch_size", "finish", "attention", "feed", "stage_eps", "labels", "label_dim"),
         *("time", *without),
     )
     return renamed(config.model_dump(mode="json", exclude=set(mine)), names)

@@ -102,8 +102,8 @@ class UNetModel:
             )
         if guessed and config.in_channels not in (bare, full):
             raise Refusal(
-                f"unet takes {config.in_channels} channels; one that sees a first guess takes {bare}, or {full} "
-                "with what is known"
+                f"unet takes {config.in_channels} channels; one that sees a first guess takes {bare}, or "
+                f"{full} with what is known"
             )
 
     @property

@@ -35,7 +35,7 @@ LEAST = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Guess:
-    """A first guess of films; what is new in every noisy frame, beside what stands still, of deviation 1 along
+    """A first guess of films; what is new in every noisy frame beside what stands still, of deviation 1 along
     each direction; and the deviation of what the guess lacks along each."""
 
     film: Film
@@ -89,8 +89,8 @@ class Linear:
         stands = heard * at.sure.unsqueeze(2)
         rest = seen - at.alpha.unsqueeze(2) * stands
         moves = rest * (at.alpha * at.change / at.total).unsqueeze(2)
-        new = self._back(rest / at.news.unsqueeze(2), film)
-        return Guess(self._laid(mean.expand_as(at.lacks), film) + self._back(stands + moves, film), new, at.lacks)
+        guess = self._laid(mean.expand_as(at.lacks), film) + self._back(stands + moves, film)
+        return Guess(guess, self._back(rest / at.news.unsqueeze(2), film), at.lacks)
 
     def lacks(self, level: Level, *, images: Bool[Tensor, "b f"] | None = None) -> Float[Tensor, "b f d"]:
         """The deviation of what a guess lacks, whatever the film."""

@@ -332,34 +332,11 @@ class WrappedTimeAttention(nn.Module):
         return x + self.outward(self.inner(self.inward(self.norm(x)), scene))
 
 
-class FilmGains(nn.Module):
-    """own(time) · x + shared(time) · (mean of x over its film), and nothing of a film of one frame.
-
-    What stands still is alike in all frames but for their noise, of which the mean over f frames has an f-th.
-    With the right gains these two come close to the best linear guess from a pixel's whole past and future
-    (the Wiener filter over frames). Starts as nothing.
-    """
-
-    def __init__(self, channels: int, *, time_dim: int) -> None:
-        super().__init__()
-        self.gains = zeroed(nn.Linear(time_dim, 2 * channels))
-
-    def forward(self, x: Float[Tensor, "b f p c"], scene: Scene) -> Float[Tensor, "b f p c"]:
-        return each_film(self._film, x, scene)
-
-    def _film(self, x: Tensor, scene: Scene) -> Tensor:
-        if x.shape[1] == 1:
-            return torch.zeros_like(x)
-        own, shared = self.gains(scene.time).to(x.dtype).unsqueeze(2).chunk(2, dim=-1)
-        return own * x + shared * x.mean(dim=1, keepdim=True)
-
-
-TEMPORAL = (FilmGains, TimeConvs, TimeAttention, WrappedTimeAttention)
+TEMPORAL = (TimeConvs, TimeAttention, WrappedTimeAttention)
 """All modules that an image model does not have, beside the embedding of labels."""
 
 __all__ = [
     "TEMPORAL",
-    "FilmGains",
     "FrameConv",
     "Frames",
     "Merge",

@@ -3,7 +3,6 @@
     down    at each resolution some layers, then half the height and width
     middle  two layers, attention between
     up      the same resolutions back; every layer also sees what its twin on the way down made
-    beside  where the config asks for it, a linear way past all that (`Straight`)
     end     where the config asks for them, convolutions of pixels (`Finish`)
 
 Frames are folded into the batch, and only the layers of `temporal.py` mix them. One class and four uses,
@@ -32,7 +31,6 @@ from mutoscope.models.unet_blocks import (
     Finish,
     Layer,
     Stage,
-    Straight,
     Upsample,
     as_maps,
     as_rows,
@@ -74,12 +72,6 @@ class UNet(nn.Module):
         self.norm_out = FrameNorm(config.groups, width, eps=config.eps)
         self.last = nn.Conv2d(width, (config.out_channels + config.hints) * patch, 3, padding=1)
         zeroed(self.last)
-        self.straight = None
-        if config.straight:
-            taken, given = config.in_channels * patch, config.out_channels * patch
-            # Where α merges, α = 1 must leave the image model, and this has no α.
-            films = config.time is not None and config.time.merge == "add"
-            self.straight = Straight(taken, given, time_dim=4 * width, films=films)
         self.finish = None
         if config.finish:
             seen, out = config.in_channels + config.hints, config.out_channels
@@ -177,8 +169,6 @@ class UNet(nn.Module):
             x = as_maps(self.entry(as_rows(x, frames), scene), x)
         x = self._up(*self._down(x, scene), scene)
         out = self.last(self.norm_out(x, silu=True)).movedim(1, -1)
-        if self.straight is not None:
-            out = out + self.straight(maps, scene)
         said = rearrange(out, "n h w (c p q) -> n c (h p) (w q)", p=p, q=p)
         if self.finish is not None:
             said, hints = said.split((self.config.out_channels, self.config.hints), dim=1)
@@ -267,7 +257,7 @@ def _up_stages(config: UNetConfig, skips: list[int]) -> Iterator[Stage]:
         yield Stage(layers, shrink=None, grow=Upsample(width) if level else None)
 
 
-ENTRY = ("first.weight", "straight.inward.weight", "finish.first.weight")
+ENTRY = ("first.weight", "finish.first.weight")
 """Weights whose second axis ends with the channels of the input."""
 
 

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from mutoscope.models.normed import FrameNorm
 from mutoscope.models.resampling import double_and_convolve
 from mutoscope.models.temporal import (
-    FilmGains,
     Frames,
     Scene,
     TimeAttention,
@@ -111,34 +110,6 @@ def time_attention(
         )
     depth = config.depth if time.place == "inside" else 1
     return TimeAttention(channels, heads=heads, config=time, text_dim=config.text_dim, depth=depth)
-
-
-class Straight(nn.Module):
-    """outward(gains(time) * inward(x)) of every pixel by itself: a way past the network that has no norm.
-    With `films` also of what the pixel is in the mean of its film (`FilmGains`).
-
-    Starts as nothing. With the right weights it is the best linear guess at every level of noise, the Wiener
-    filter of a pixel's channels, so nothing else has to learn to hand noise through.
-    """
-
-    def __init__(self, channels: int, out: int, *, time_dim: int, films: bool) -> None:
-        super().__init__()
-        self.inward = nn.Linear(channels, out, bias=False)
-        self.gains = nn.Linear(time_dim, out)
-        self.outward = nn.Linear(out, out, bias=False)
-        self.film = FilmGains(out, time_dim=time_dim) if films else None
-        nn.init.orthogonal_(self.inward.weight)
-        nn.init.zeros_(self.gains.weight)
-        nn.init.ones_(self.gains.bias)
-        zeroed(self.outward)
-
-    def forward(self, x: Float[Tensor, "bf h w c"], scene: Scene) -> Float[Tensor, "bf h w d"]:
-        gains, seen = rearrange(of_frames(self.gains, scene, x), "n c -> n 1 1 c"), self.inward(x)
-        passed = seen * gains
-        if self.film is not None:
-            rows = rearrange(seen, "(b f) h w c -> b f (h w) c", f=scene.frames.count)
-            passed = passed + self.film(rows, scene).view(seen.shape)
-        return self.outward(passed)
 
 
 class Finish(nn.Module):

@@ -82,14 +82,9 @@ class UNetConfig(BaseModel):
     patch_size: int = Field(
         default=1, gt=0, description="pixels a side that are channels to the network (2301.11093)"
     )
-    straight: bool = Field(
-        default=False,
-        description="a way past the network for the noisy pixels, linear, with gains by time; of a film also "
-        "for their mean over its frames (not where merge is alpha)",
-    )
     finish: int = Field(
-        default=0, ge=0, description="width of convolutions of pixels at the end, which the network also tells "
-        "a quarter as many numbers a pixel; 0: none",
+        default=0, ge=0, description="width of convolutions of pixels at the end, which the network also "
+        "tells a quarter as many numbers a pixel; 0: none",
     )  # fmt: skip
     channels: tuple[int, ...] = Field(default=(64, 128, 256), min_length=1, description="for each level")
     layers: int = Field(default=2, gt=0, description="residual blocks a level; one more on the way up")

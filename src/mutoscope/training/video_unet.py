@@ -47,7 +47,7 @@ MUON = OptimizerSettings(
     muon_lr=0.02,
     adamw_lr=2e-3,
     weight_decay=0.3,
-    adamw_words=("unet.first", "unet.last", "unet.straight", "unet.finish", "labels"),
+    adamw_words=("unet.first", "unet.last", "unet.finish", "labels"),
 )
 """For U-Nets that learn words."""
 WIDE = TrainingTimes(shift=4.0, std=2.8)
