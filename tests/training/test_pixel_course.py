@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mutoscope.checkpoints import linear
 from mutoscope.checkpoints.unet_folder import load_unet_model
 from mutoscope.media import write_video
 from mutoscope.pipelines import TemporalStage, load, load_pipeline
@@ -72,6 +73,25 @@ def test_it_goes_on_from_a_model(whole: tuple[Path, list[Event]], tmp_path: Path
     first = next(iter(run(recipe_of(), tmp_path, start=whole[0] / "model")))
     before, after = weights(whole[0]), first.model().unet.state_dict()  # type: ignore[union-attr]
     assert 0 < max(float((before[name] - after[name]).abs().max()) for name in before) < 0.1
+
+
+def test_the_first_guess_is_measured_once_and_goes_with_the_model(
+    whole: tuple[Path, list[Event]], tmp_path: Path
+):
+    measured = linear.load(whole[0] / "linear")
+    found = load_unet_model(whole[0] / "model").linear
+    assert found is not None and torch.equal(found.still, measured.still) and float(measured.still.sum()) > 0
+    other = recipe_of(**{"clips.seed": "5"})
+    event = next(iter(run(other, tmp_path, start=whole[0] / "model")))
+    kept = event.model().linear  # type: ignore[union-attr]
+    assert torch.equal(kept.still, measured.still) and not (tmp_path / "linear").exists()
+
+
+def test_a_recipe_may_do_without_a_first_guess(tmp_path: Path):
+    list(run(recipe_of(**{"linear": "null", "network.in_channels": "3"}), tmp_path))
+    assert load_unet_model(tmp_path / "model").linear is None and not (tmp_path / "linear").exists()
+    with pytest.raises(Refusal, match=r"takes 3 channels and 0 labels; .* guessed here it must be 9 and 0"):
+        list(run(recipe_of(**{"network.in_channels": "3"}), tmp_path / "other"))
 
 
 def test_a_network_without_words_is_trained_and_saved_without(tmp_path: Path):
