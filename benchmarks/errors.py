@@ -16,9 +16,9 @@ Clips and noise are the same for every model of one size and at every level.
     others'      with the caption of the next clip
     none         with no caption
     apart        its words, each frame as a picture that sees no other
-    linear       no network: the best linear guess of a patch from that patch (the Wiener filter), fitted to
-                 96 other clips; patches are the model's
-    with mean    from that patch and its mean over the film, of each principal direction by itself
+    linear       no network: the best linear guess of a patch from that patch (`diffusion.linear`), fitted to
+                 96 other clips; patches are those of the model's first guess, or of its network
+    with film    from that patch and from what all frames share of it
 """
 
 import argparse
@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,6 +35,8 @@ from mutoscope.data.captions import full_caption
 from mutoscope.data.loader import WorldSource
 from mutoscope.data.world import VOCABULARIES
 from mutoscope.diffusion.known import Condition, Conditioned, Known
+from mutoscope.diffusion.linear import Linear
+from mutoscope.diffusion.process import Process
 from mutoscope.models.memory import keep_memory
 from mutoscope.training.known import KnownSettings
 
@@ -110,48 +111,25 @@ class Measured:
         return known.noised(torch.full((1,), stage.noise), noise, schedule=schedule)
 
 
-class Linear:
-    """The best linear guess of a patch from itself, or from itself and its mean over the film."""
-
-    def __init__(self, clean: Float[Tensor, "b c f h w"], *, patch: int, films: bool) -> None:
-        self.patch, self.films, self.seen = patch, films, clean.double()
-        rows = self._rows(self.seen).flatten(0, 1)
-        self.mean = rows.mean(dim=0)
-        self.directions = torch.linalg.eigh((rows - self.mean).T.cov()).eigenvectors
-
-    def _rows(self, x: Tensor) -> Float[Tensor, "n f d"]:
-        p = self.patch
-        return rearrange(x, "b c f (h p) (w q) -> (b h w) f (c p q)", p=p, q=p)
-
-    def _parts(self, clean: Tensor, *, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
-        """Along each direction: the patch, and what it is guessed from once it is noisy."""
-        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0), dtype=clean.dtype)
-        turned = (self._rows(clean) - self.mean) @ self.directions
-        noisy = alpha * turned + sigma * (self._rows(noise) @ self.directions)
-        shared = [noisy.mean(dim=1, keepdim=True).expand_as(noisy)] if self.films else []
-        return turned, torch.stack([noisy, *shared], dim=-1)
-
-    def error(self, clean: Float[Tensor, "b c f h w"], *, alpha: float, sigma: float) -> float:
-        """As of a network."""
-        wanted, shown = self._parts(self.seen, alpha=alpha, sigma=sigma)
-        products = torch.einsum("nfds, nfdr -> dsr", shown, shown)
-        gains = torch.linalg.solve(products, torch.einsum("nfds, nfd -> ds", shown, wanted))
-        wanted, shown = self._parts(clean.double(), alpha=alpha, sigma=sigma)
-        wrong = torch.einsum("nfds, ds -> nfd", shown, gains) - wanted
-        return float(wrong.square().mean()) / sigma**2
-
-
 def linear(measured: Measured, clips: int = 96) -> Iterator[tuple[str, list[float]]]:
     """What needs no network, of models that make films of nothing: a row each."""
     model, clean = measured.model, measured.clean
     if model.stage is not None:
         return
     others = Measured.on(model, clips, seed=FITTED).clean
-    levels = model.facts.process.noising().level(torch.tensor([LEVELS], dtype=torch.float64))
-    mixed = list(zip(levels.alpha[0].tolist(), levels.sigma[0].tolist(), strict=True))
-    for name, films in (("linear", False), ("with mean", True))[: 1 + (clean.shape[2] > 1)]:
-        guess = Linear(others, patch=model.unet.config.patch_size, films=films)
-        yield name, [guess.error(clean, alpha=alpha, sigma=sigma) for alpha, sigma in mixed]
+    best = Linear.fitted(others, patch=model.linear.patch if model.linear else model.unet.config.patch_size)
+    apart = torch.ones(len(clean), clean.shape[2], dtype=torch.bool)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    for name, images in (("linear", apart), ("with film", None))[: 1 + (clean.shape[2] > 1)]:
+        yield name, [_linear_error(best, clean, noise, t, model.facts.process, images) for t in LEVELS]
+
+
+def _linear_error(
+    best: Linear, clean: Tensor, noise: Tensor, t: float, process: Process, images: Tensor | None
+) -> float:
+    level = process.noising().level(torch.full((len(clean), clean.shape[2]), t, dtype=torch.float64))
+    guess = best.guess(level.mix(clean, noise), level, images=images).film
+    return float((guess - clean).double().square().mean() / level.sigma[0, 0] ** 2)
 
 
 def main() -> None:

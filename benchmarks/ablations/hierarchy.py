@@ -186,9 +186,9 @@ EXPERIMENT = Experiment(
         )
     ),
     remark="The network of this row: patches of 4x4 pixels, 96 channels at both levels, convolutions over "
-    "frames, a linear first guess, 500 steps of 16 clips at wide times; 8 steps of sampling on a grid shifted "
-    "by 5; every film goes on from one true frame. With the network of the other rows (375 steps of 4 clips), in "
-    "films that began from nothing, a colour was lost within a clip, and the two ways were alike: "
-    "drift 0.993 (0.906 to 1.04) and 1.06 (0.987 to 1.14), with twice the training 1.00 and 0.922. "
+    "frames, a linear first guess, 500 steps of 16 clips at wide times; 8 steps of sampling on a grid "
+    "shifted by 5; every film goes on from one true frame. With the network of the other rows (375 steps of "
+    "4 clips), in films that began from nothing, a colour was lost within a clip, and the two ways were "
+    "alike: drift 0.993 (0.906 to 1.04) and 1.06 (0.987 to 1.14), with twice the training 1.00 and 0.922. "
     "Only a network that keeps a clip together tells them apart.",
 )

@@ -53,17 +53,25 @@ def test_what_a_stage_is_told_is_not_counted(bench: ModuleType):
     assert max(still.errors([""], apart=False)) < 1e-6 < max(measured.errors([""], apart=False))
 
 
-@pytest.mark.parametrize("films", [False, True])
-def test_a_linear_guess_of_white_films_is_as_wrong_as_it_must_be(bench: ModuleType, films: bool):
-    """Of variance 1 in every direction: sigma^2 is left of what is seen once, and of f frames an f-th."""
-    frames, alpha, sigma = 4, 0.6, 0.8
-    white = torch.randn(64, 3, frames, 8, 8, generator=torch.Generator().manual_seed(1))
-    guess = bench.Linear(white, patch=2, films=films)
-    assert guess.error(white, alpha=alpha, sigma=sigma) == pytest.approx(1, rel=0.02)
-    still = white[:, :, :1].expand_as(white).contiguous()
-    guess, seen = bench.Linear(still, patch=2, films=films), sigma**2 / (frames if films else 1)
-    wanted = seen / (alpha**2 + seen) / sigma**2
-    assert guess.error(still, alpha=alpha, sigma=sigma) == pytest.approx(wanted, rel=0.05)
+def test_other_frames_are_worth_something_to_a_linear_guess(bench: ModuleType):
+    measured = bench.Measured.on(of_the_world(tiny_unet_model()), 2)
+    (one, alone), (other, film) = bench.linear(measured, clips=12)
+    assert (one, other) == ("linear", "with film")
+    seen = [t <= 0.9 for t in bench.LEVELS]  # beyond, little is left of them
+    assert all(b < a for a, b, told in zip(alone, film, seen, strict=True) if told)
+
+
+def test_a_model_that_adds_nothing_is_as_wrong_as_its_first_guess(bench: ModuleType):
+    measured = bench.Measured.on(silent(of_the_world(tiny_unet_model(linear=True))), 2)
+    found, guess = measured.errors(list(measured.captions), apart=False), measured.model.linear
+    assert guess is not None
+    for t, error in zip(bench.LEVELS, found, strict=True):
+        level, total = Process().noising().level(torch.full((1, measured.clean.shape[2]), t)), 0.0
+        for sample, clean in enumerate(measured.clean.split(1)):
+            noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(sample))
+            wrong = (guess.guess(level.mix(clean, noise), level).film - clean) / level.sigma[0, 0]
+            total += float(wrong.square().mean()) / 2
+        assert error == pytest.approx(total, rel=1e-3)
 
 
 def test_every_row_that_a_model_can_have_is_printed(
@@ -75,5 +83,5 @@ def test_every_row_that_a_model_can_have_is_printed(
     bench.main()
     rows = [line.split("  ")[0].rstrip() for line in capsys.readouterr().out.splitlines()]
     names = [row for row in rows if row != "t" and "clips" not in row]
-    linear = ["linear", "with mean"]
+    linear = ["linear", "with film"]
     assert names == ["its words", "others'", "none", "apart", *linear, "as it is", "apart", *linear]
