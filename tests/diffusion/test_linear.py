@@ -59,6 +59,19 @@ def test_what_it_lacks_has_the_deviation_that_it_says():
     torch.testing.assert_close(new, torch.ones_like(new), rtol=0.03, atol=0)
 
 
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("t", [0.0, 0.01, 0.5, 1.0])
+def test_of_films_in_which_nothing_changes_all_is_finite(frames: int, t: float):
+    still = 8 * white(400, 1, 1, 1, 1).float().expand(-1, -1, frames, -1, -1)
+    level = level_of(torch.full((400, frames), t, dtype=torch.float64))
+    guess = one_number(64.0, 1e-6).guess(level.mix(still, white(400, 1, frames, 1, 1, seed=1).float()), level)
+    assert guess.film.isfinite().all() and guess.lacks.isfinite().all()
+    if t:
+        assert float(guess.new.square().mean()) == pytest.approx(1, rel=0.15)
+    else:
+        torch.testing.assert_close(guess.film, still, rtol=1e-3, atol=1e-3)
+
+
 def test_what_was_fitted_is_what_films_were_made_of():
     linear = Linear.fitted(made(4000), patch=1)
     turned = linear.directions.double().T @ torch.tensor([[1.0, 0.4], [0.2, 0.5]], dtype=torch.float64)

@@ -100,9 +100,12 @@ class Linear:
         alpha, sigma = (rearrange(x.to(like), "b f -> b f 1") for x in (level.alpha, level.sigma))
         still, change, sees = self.still.to(like), self.change.to(like), _together(images, alpha)
         total = alpha**2 * change + sigma**2
-        sure = still / (1 + still * torch.einsum("b f g, b g d -> b f d", sees, alpha**2 / total))
+        own = alpha**2 / total
+        told = torch.einsum("b f g, b g d -> b f d", sees, own)
+        sure = still / (1 + still * told)
         lacks = change * sigma**2 / total + (sigma**2 / total) ** 2 * sure
-        news = (total - alpha**2 * sure).sqrt()
+        # total - alpha^2 sure, which rounding would leave nothing of where all but nothing changes.
+        news = (total * (1 + still * (told - own).clamp(min=0)) / (1 + still * told)).sqrt()
         return _At(alpha, change, sees, total, sure, news, lacks.sqrt())
 
     def completed(self, guess: Guess, said: Film) -> Film:
