@@ -10,6 +10,7 @@ from torch import nn
 
 from mutoscope.checkpoints.folder import Model, ModelFacts
 from mutoscope.checkpoints.unet_folder import UNetModel
+from mutoscope.diffusion.known import channels_of
 from mutoscope.diffusion.linear import Linear
 from mutoscope.diffusion.process import Process
 from mutoscope.models.autoencoder import Autoencoder
@@ -70,7 +71,7 @@ def tiny_unet_model(
     of patches of 4 pixels."""
     generator = torch.Generator().manual_seed(seed)
     config = UNetConfig(
-        in_channels=3 + 4 * known + 6 * linear, out_channels=3, channels=(8, 16), layers=1,
+        in_channels=channels_of(3, guessed=linear, known=known), out_channels=3, channels=(8, 16), layers=1,
         attention=(False, True), heads=(2, 2), groups=4, time=vdm(), text_dim=16 if words else None,
         labels=int(known), label_dim=8,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mutoscope.data.examples import Clips, Examples
 from mutoscope.diffusion.denoiser import NetworkDenoiser
-from mutoscope.diffusion.known import Condition
+from mutoscope.diffusion.known import Condition, channels_of
 from mutoscope.diffusion.noise import stream
 from mutoscope.models.text import Text, TextEncoder, TextEncoderConfig
 from mutoscope.models.tokenizer import Tokenizer
@@ -41,7 +41,7 @@ def worded_unet(
 ) -> UNet:
     """A U-Net that reads them; `known`: with channels and a label for what is known of a film. guessed: with
     channels for a first guess. changes: of the row's shape."""
-    seen = {"in_channels": 3 + 6 * guessed + 4 * known, "labels": int(known)}
+    seen = {"in_channels": channels_of(3, guessed=guessed, known=known), "labels": int(known)}
     config = shape_of(scale, text_dim=WIDTH, **seen, **changes)
     return new_unet(config, seed=seed, device=scale.device)
 

@@ -207,7 +207,10 @@ def resolve(name: str, changes: Mapping[str, str] | None = None) -> AnyRecipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
-        raise Refusal(f"recipe {name!r}: {where} is {first['input']!r}: {first['msg'].lower()}") from None
+        # What is wrong between several settings says which; all of them would hide it.
+        found = "" if isinstance(first["input"], dict) else f" is {first['input']!r}"
+        said = f"{where}{found}: " if where or found else ""
+        raise Refusal(f"recipe {name!r}: {said}{first['msg'].lower()}") from None
 
 
 def _leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -206,11 +206,11 @@ def test_edms_weight_is_1_for_its_own_network(schedule):
 def test_edms_weight_is_1_over_the_error_of_a_first_guess(schedule):
     """What the best linear guess of a pixel lacks, std says; of another guess it is told."""
     level = schedule.level(T)
-    lacks = Preconditioning(level, std=0.6).out ** 2
+    error = Preconditioning(level, std=0.6).out ** 2
     edm = Weighting(name="edm", std=0.6)("flow", level)
-    torch.testing.assert_close(Weighting(name="edm")("flow", level, lacks=lacks), edm)
-    torch.testing.assert_close(Weighting(name="edm")("flow", level, lacks=2 * lacks), edm / 2)
-    assert (Weighting()("flow", level, lacks=lacks) == 1).all()
+    torch.testing.assert_close(Weighting(name="edm")("flow", level, error=error), edm)
+    torch.testing.assert_close(Weighting(name="edm")("flow", level, error=2 * error), edm / 2)
+    assert (Weighting()("flow", level, error=error) == 1).all()
 
 
 @each_level

@@ -94,6 +94,12 @@ def test_a_recipe_may_do_without_a_first_guess(tmp_path: Path):
         list(run(recipe_of(**{"network.in_channels": "3"}), tmp_path / "other"))
 
 
+def test_clips_of_no_whole_patches_are_refused_before_the_run(tmp_path: Path):
+    with pytest.raises(Refusal, match=r"smoke.: value error, clips are 20x16, and linear\.patch is 8: "):
+        recipe_of(**{"clips.width": "20"})
+    assert recipe_of(**{"clips.width": "20", "linear.patch": "4"}).clips.width == 20
+
+
 def test_a_network_without_words_is_trained_and_saved_without(tmp_path: Path):
     list(run(recipe_of(**{"network.text_dim": "null"}), tmp_path))
     model = load_unet_model(tmp_path / "model")

@@ -8,13 +8,12 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from mutoscope.checkpoints.card import opened, replacing
-from mutoscope.diffusion.linear import Linear
+from mutoscope.diffusion.linear import PARTS, Linear
 from mutoscope.video import Refusal
 
 __all__ = ["load", "save"]
 
 FILE = "linear.safetensors"
-PARTS = ("mean", "directions", "still", "change")
 
 
 def save(linear: Linear, folder: str | Path) -> None:

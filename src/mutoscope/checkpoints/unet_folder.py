@@ -32,6 +32,7 @@ from mutoscope.checkpoints.folder import (
     write_json,
     written_whole,
 )
+from mutoscope.diffusion.known import channels_of
 from mutoscope.diffusion.linear import Linear
 from mutoscope.models.unet import UNet
 from mutoscope.models.words import Words
@@ -93,9 +94,8 @@ class UNetModel:
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        config, guessed = self.unet.config, 0 if self.linear is None else 2
-        bare = config.out_channels * (1 + guessed)
-        full = bare + config.out_channels + 1
+        config, guessed = self.unet.config, self.linear is not None
+        bare, full = (channels_of(config.out_channels, guessed=guessed, known=k) for k in (False, True))
         if self.stage is not None and config.in_channels != full:
             raise Refusal(
                 f"unet takes {config.in_channels} channels; a stage, which sees a coarse film, takes {full}"
@@ -109,8 +109,8 @@ class UNetModel:
     @property
     def told(self) -> bool:
         """Whether the network has channels for what is known of a film."""
-        config = self.unet.config
-        return config.in_channels > config.out_channels * (1 if self.linear is None else 3)
+        config, guessed = self.unet.config, self.linear is not None
+        return config.in_channels > channels_of(config.out_channels, guessed=guessed, known=False)
 
 
 def save_unet_model(

@@ -28,7 +28,7 @@ from mutoscope.diffusion.prediction import convert
 from mutoscope.diffusion.process import Process
 from mutoscope.diffusion.schedule import Schedule, precise, spread
 
-__all__ = ["Condition", "Conditioned", "Known", "enlarged", "shrunk"]
+__all__ = ["Condition", "Conditioned", "Known", "channels_of", "enlarged", "shrunk"]
 
 Film = Float[Tensor, "b c f h w"]
 
@@ -153,6 +153,12 @@ class Condition:
     text: Any = None
     known: Known | None = None
     images: Bool[Tensor, "b f"] | None = None
+
+
+def channels_of(own: int, *, guessed: bool, known: bool) -> int:
+    """Of what `Conditioned` shows a network of films of so many channels: with a linear guess, with what is
+    known."""
+    return own * (1 + 2 * guessed) + (own + 1) * known
 
 
 @dataclass(frozen=True, eq=False)

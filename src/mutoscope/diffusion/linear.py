@@ -26,9 +26,11 @@ from torch import Tensor
 from mutoscope.diffusion.schedule import Level, precise
 from mutoscope.video import Refusal
 
-__all__ = ["Guess", "Linear"]
+__all__ = ["PARTS", "Guess", "Linear"]
 
 Film = Float[Tensor, "b c f h w"]
+PARTS = ("mean", "directions", "still", "change")
+"""What is measured, by its names in `Linear`."""
 LEAST = 1e-6
 """Variance that counts as none."""
 
@@ -77,8 +79,7 @@ class Linear:
 
     def to(self, device: torch.device | str) -> "Linear":
         """The same on a device."""
-        names = ("mean", "directions", "still", "change")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, **{name: getattr(self, name).to(device) for name in PARTS})
 
     def guess(self, noisy: Film, level: Level, *, images: Bool[Tensor, "b f"] | None = None) -> Guess:
         """Of films in which these frames are pictures of their own (None: none are); float32 or better."""

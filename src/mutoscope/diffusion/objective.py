@@ -82,11 +82,11 @@ class Weighting(BaseModel):
     decay: float = Field(default=0.96, ge=0, lt=1)
 
     def __call__(
-        self, kind: Prediction, level: Level, *, lacks: Float[Tensor, "b f"] | None = None
+        self, kind: Prediction, level: Level, *, error: Float[Tensor, "b f"] | None = None
     ) -> Float[Tensor, "b f"]:
         """What multiplies the squared error. Infinite only for edm where the prediction says nothing.
 
-        lacks: the mean squared error of the clean film that a better first guess has, for edm.
+        error: the mean squared error of a better first guess of the clean film, for edm.
         """
         if self.name == "fused_snr":
             level = fused(level, gamma=self.gamma, decay=self.decay)
@@ -95,7 +95,7 @@ class Weighting(BaseModel):
             case "none":
                 return torch.ones_like(level.alpha)
             case "edm":
-                return noise**2 + clean**2 / self.std**2 if lacks is None else clean**2 / lacks
+                return noise**2 + clean**2 / self.std**2 if error is None else clean**2 / error
             case "sigmoid":
                 return 1 / (1 / noise**2 + 1 / (self.gamma * clean**2))
         return torch.minimum(noise**2, self.gamma * clean**2)

@@ -86,6 +86,12 @@ class PixelRecipe(Settings):
             raise ValueError("pieces differ in what they know of a clip; a stage has one kind and factor")
         if len({piece.unet.process.model_dump_json() for piece in self.pieces}) > 1:
             raise ValueError("the pieces have several processes; a model has one")
+        side, clips = self.linear.patch if self.linear else 1, self.clips
+        if clips.width % side or clips.height % side:
+            raise ValueError(
+                f"clips are {clips.width}x{clips.height}, and linear.patch is {side}: choose sides that "
+                "divide by it, or another patch"
+            )
         last = known[-1]
         if last is not None and last.kind == "small" and self.small_noise > last.noise:
             raise ValueError(f"small_noise is {self.small_noise}, and training shows {last.noise} at most")

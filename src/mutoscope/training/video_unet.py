@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mutoscope.data.examples import Clips, Examples
 from mutoscope.data.loader import Ahead
-from mutoscope.diffusion.known import Condition, Conditioned, Known
+from mutoscope.diffusion.known import Condition, Conditioned, Known, channels_of
 from mutoscope.diffusion.linear import Linear
 from mutoscope.diffusion.objective import TrainingTimes, Weighting, squares
 from mutoscope.diffusion.prior import PriorSettings
@@ -169,12 +169,12 @@ class UNetTask:
         kind, seen = process.prediction, process.seen(level)
         square = squares(said, kind=kind, clean=clean / (process.deviation or 1), noise=noise, level=seen)
         unknown, error = self._unknown(known, t), mean_of_frames(square)
-        weight = asked.weighting(kind, seen, lacks=self._lacks(level)) * unknown
+        weight = asked.weighting(kind, seen, error=self._guess_error(level)) * unknown
         weighed = error if heavy is None else mean_of_frames(square * heavy)
         return {"loss": (weight * weighed).mean()} | self._parts(error.detach(), unknown)
 
-    def _lacks(self, level: Level) -> Float[Tensor, "b f"] | None:
-        """The mean squared error of the first guess."""
+    def _guess_error(self, level: Level) -> Float[Tensor, "b f"] | None:
+        """The mean square of what the first guess lacks."""
         if self.linear is None:
             return None
         return self.linear.lacks(level, images=self._images).square().mean(dim=-1)
@@ -293,12 +293,12 @@ class UNetTask:
         ):
             if count and clips is None:
                 raise Refusal(f"{count} {name} a step are asked for, and nothing says where they come from")
-        known = 0 if asked.known is None else config.out_channels + 1
-        channels = config.out_channels * (1 + 2 * guessed) + known
-        if config.in_channels != channels or config.labels != bool(known):
+        known = asked.known is not None
+        channels = channels_of(config.out_channels, guessed=guessed, known=known)
+        if config.in_channels != channels or config.labels != known:
             raise Refusal(
                 f"the network takes {config.in_channels} channels and {config.labels} labels; with what is "
-                f"known {'and guessed ' if guessed else ''}here it must be {channels} and {int(bool(known))}"
+                f"known {'and guessed ' if guessed else ''}here it must be {channels} and {int(known)}"
             )
         if guessed and (asked.process.deviation is not None or asked.process.guesses):
             raise Refusal("two first guesses: process has deviation or guesses, and films a linear one")
